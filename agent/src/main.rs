@@ -1,0 +1,3 @@
+//! The device's program: identity, uplink, tasks, receipts.
+
+fn main() {}

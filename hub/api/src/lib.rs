@@ -1,0 +1,1 @@
+//! The types of the hub's REST interface, shared by the hub and its clients.

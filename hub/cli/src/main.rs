@@ -1,0 +1,3 @@
+//! The command line of buyers, owners and operators.
+
+fn main() {}

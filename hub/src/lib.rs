@@ -1,0 +1,1 @@
+//! Aggregates devices, matches jobs to them, verifies, keeps the books.

@@ -1,0 +1,3 @@
+//! Aggregates devices, matches jobs to them, verifies, keeps the books.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The hub's memory: one SQL store with one committing writer.

@@ -1,0 +1,67 @@
+//! Vouchers: what a hub owes, in its own signature.
+
+use super::messages;
+use crate::{
+    amount::Amount,
+    codec::{List, structure},
+    eip712::{Domain, Voucher},
+    hash::Hash,
+    identity::{Address, AssignmentId, Signature},
+};
+
+/// How many receipts one voucher is the first to cover at most.
+pub const MAX_COVERED: usize = 1024;
+
+structure! {
+    /// A voucher and its signature, for whoever knows the device.
+    #[derive(Copy, Eq)]
+    pub struct Statement {
+        /// The chain, 0 for none.
+        pub chain_id: u64,
+        /// The hub's wallet there, or its own address.
+        pub wallet: Address,
+        /// All that was ever earned.
+        pub cumulative: Amount,
+        /// The root of the receipts that it is the first to cover.
+        pub receipts: Hash,
+        /// The hub's.
+        pub signature: Signature,
+    }
+}
+
+impl Statement {
+    /// The structure that was signed, for `device`, and its domain.
+    #[must_use]
+    pub const fn voucher(&self, device: Address) -> (Voucher, Domain) {
+        (
+            Voucher { device, cumulative: self.cumulative, receipts: self.receipts },
+            Domain { chain_id: self.chain_id, wallet: self.wallet },
+        )
+    }
+}
+
+structure! {
+    /// A hub gives a device a voucher.
+    pub struct Issue<'a> {
+        /// The voucher.
+        pub statement: Statement,
+        /// The assignments whose receipts its root covers, in the tree's order.
+        pub covers: List<'a, AssignmentId, MAX_COVERED>,
+    }
+}
+
+structure! {
+    /// The device has the voucher on disk.
+    #[derive(Copy, Eq)]
+    pub struct Held {
+        /// Which: cumulative amounts only rise.
+        pub cumulative: Amount,
+    }
+}
+
+messages! { Pay:
+    /// What hubs say.
+    Down<'a> { Issue<'a> = 0, }
+    /// What devices answer.
+    Up { Held = 1, }
+}
