@@ -9,8 +9,8 @@ mod list;
 mod reader;
 mod writer;
 
-pub use fields::{Bounded, Text, UNKNOWN_FIELDS};
 pub(crate) use fields::structure;
+pub use fields::{Bounded, Text, UNKNOWN_FIELDS};
 pub use list::List;
 pub use reader::Reader;
 pub use writer::Writer;
@@ -58,8 +58,8 @@ pub enum EncodeError {
     /// It needs more room than the buffer has.
     #[error("the message does not fit into its buffer")]
     Full,
-    /// A string, list or byte string is longer than the other side will accept.
-    #[error("a field is longer than allowed")]
+    /// A string, list, byte string or whole frame is longer than the other side will accept.
+    #[error("a field, or the whole frame, is longer than allowed")]
     Length,
 }
 

@@ -7,7 +7,7 @@
 
 use crate::{
     codec::{DecodeError, Encode, EncodeError, Reader, Writer},
-    frame::Frame,
+    frame::{Frame, MAX_FRAME},
     hash::{Hash, keccak256, word},
     identity::{Address, Sign, Signature, SignatureError},
     merkle::{self, Domain, Path},
@@ -115,8 +115,8 @@ impl Seal {
         let mut reader = Reader::new(headers);
         for _ in 0..reader.array(16)? {
             let mut item = Reader::new(reader.skip()?);
-            // Headers of other kinds (an index into a table, another name) are somebody else's.
-            if item.array(3) != Ok(3) || item.bool().is_err() || item.text(MAX_SEAL) != Ok(HEADER) {
+            // Headers of other kinds (an index into a table, one to be stored, another name) are somebody else's.
+            if item.array(3) != Ok(3) || item.bool() != Ok(false) || item.text(MAX_SEAL) != Ok(HEADER) {
                 continue;
             }
             return Self::parse(item.bytes(MAX_SEAL)?).map(Some);
@@ -167,7 +167,7 @@ impl Seal {
     /// Writes a frame of this body ([`crate::frame::write_body`]) under this seal.
     ///
     /// # Errors
-    /// [`EncodeError::Full`].
+    /// [`EncodeError::Full`], and [`EncodeError::Length`] beyond [`MAX_FRAME`], which nobody would read.
     pub fn write(&self, writer: &mut Writer<'_>, body: &[u8]) -> Result<(), EncodeError> {
         let mut seal = heapless::Vec::<u8, MAX_SEAL>::new();
         let length = u8::try_from(self.path.len()).map_err(|_| EncodeError::Length)?;
@@ -184,13 +184,15 @@ impl Seal {
         put(&[length])?;
         self.path.iter().try_for_each(|sibling| put(&sibling.0))?;
         put(&self.signature.0)?;
+        let start = writer.written();
         writer.array(4)?;
         writer.raw(body)?;
         writer.array(1)?;
         writer.array(3)?;
         writer.bool(false)?;
         writer.text(HEADER)?;
-        writer.bytes(&seal)
+        writer.bytes(&seal)?;
+        if writer.written() - start > MAX_FRAME { Err(EncodeError::Length) } else { Ok(()) }
     }
 }
 

@@ -139,7 +139,7 @@ pub fn path(leaves: &mut [Hash], index: usize) -> Option<Path> {
     let mut level = leaves;
     let mut index = index;
     let mut path = Path::new();
-    if index >= level.len() {
+    if index >= level.len() || !u32::try_from(level.len()).is_ok_and(|count| count <= MAX_LEAVES) {
         return None;
     }
     while level.len() > 1 {

@@ -94,6 +94,7 @@ macro_rules! messages {
 
             $(#[$meta])*
             #[derive(Debug, Clone, PartialEq)]
+            #[allow(clippy::large_enum_variant, reason = "without an allocator there is no box to put the large one in")]
             pub enum $set $(<$life>)? {
                 $(#[doc = concat!("[`", stringify!($name), "`].")] $name($name $(<$inner>)?),)+
             }

@@ -79,7 +79,8 @@ impl Ask {
     #[must_use]
     pub fn price(&self, resources: &Resources, timeout_ms: u64) -> Option<Amount> {
         let time = u128::from(timeout_ms);
-        let cpu = self.core_second.checked_scale(u128::from(resources.cpu_millis).checked_mul(time)?, 1_000_000)?;
+        let cpu =
+            self.core_second.checked_scale(u128::from(resources.cpu_millis).checked_mul(time)?, 1_000_000)?;
         let memory =
             self.gib_second.checked_scale(u128::from(resources.memory).checked_mul(time)?, 1000 << 30)?;
         Some(cpu.checked_add(memory)?.max(self.minimum))

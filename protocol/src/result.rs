@@ -126,14 +126,7 @@ pub fn commitment(
 ) -> Hash {
     let mut id = [0; 32];
     id[..16].copy_from_slice(&assignment.0);
-    keccak256(&[
-        &keccak256(&[b"sosna commitment v1"]).0,
-        &hub.word(),
-        &id,
-        &device.word(),
-        &root.0,
-        &salt.0,
-    ])
+    keccak256(&[&keccak256(&[b"sosna commitment v1"]).0, &hub.word(), &id, &device.word(), &root.0, &salt.0])
 }
 
 structure! {

@@ -2,10 +2,7 @@
 
 use core::fmt;
 
-use crate::{
-    hash::sha256,
-    identity::Address,
-};
+use crate::{hash::sha256, identity::Address};
 
 /// The longest topic in bytes: `u/255/` + 40 + `/` + the longest kind, rounded up.
 pub const MAX_TOPIC: usize = 64;
@@ -36,16 +33,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
-        Self::Enrol,
-        Self::Hello,
-        Self::Work,
-        Self::Result,
-        Self::Pay,
-        Self::Ack,
-        Self::Beat,
-        Self::Log,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Enrol, Self::Hello, Self::Work, Self::Result, Self::Pay, Self::Ack, Self::Beat, Self::Log];
 
     /// The word that stands in topics.
     #[must_use]
@@ -128,9 +117,15 @@ impl Topic {
         let topic = match levels.next()? {
             "u" => {
                 let shard = levels.next()?.parse().ok()?;
-                Self::Up { shard, device: levels.next()?.parse().ok()?, kind: Kind::from_word(levels.next()?)? }
+                Self::Up {
+                    shard,
+                    device: levels.next()?.parse().ok()?,
+                    kind: Kind::from_word(levels.next()?)?,
+                }
             }
-            "c" => Self::Down { device: levels.next()?.parse().ok()?, kind: Kind::from_word(levels.next()?)? },
+            "c" => {
+                Self::Down { device: levels.next()?.parse().ok()?, kind: Kind::from_word(levels.next()?)? }
+            }
             _ => return None,
         };
         // Comparing with the canonical form refuses `0x`, upper case, `+7` and further levels in one place.

@@ -175,9 +175,12 @@ impl Contiguous {
         store(self.epoch, self.contiguous, &self.beyond)
     }
 
-    /// Reads [`Contiguous::to_bytes`].
+    /// Reads [`Contiguous::to_bytes`]; `None` for what it never writes, which a damaged store may hold.
     #[must_use]
     pub fn from_bytes(stored: &[u8]) -> Option<Self> {
-        load(stored).map(|(epoch, contiguous, beyond)| Self { epoch, contiguous, beyond })
+        let (epoch, contiguous, beyond) = load(stored)?;
+        let room = u64::MAX - contiguous;
+        let is_whole = !beyond.get(0) && (room..WIDTH).all(|place| !beyond.get(place));
+        is_whole.then_some(Self { epoch, contiguous, beyond })
     }
 }

@@ -152,7 +152,9 @@ impl<'a> Reader<'a> {
         let is_bin = matches!(self.peek(), Some(Marker::Bin8 | Marker::Bin16 | Marker::Bin32));
         match (is_bin, self.dialect) {
             (true, _) => self.string(most, |bytes| msgpack::read_bin_len(bytes).map_err(value_error)),
-            (false, Dialect::Raw) => self.string(most, |bytes| msgpack::read_str_len(bytes).map_err(value_error)),
+            (false, Dialect::Raw) => {
+                self.string(most, |bytes| msgpack::read_str_len(bytes).map_err(value_error))
+            }
             (false, Dialect::Current) if self.rest.is_empty() => Err(DecodeError::Truncated),
             (false, Dialect::Current) => Err(DecodeError::Type),
         }
@@ -249,6 +251,8 @@ fn number_error<E: rmp::decode::RmpReadErr>(error: NumValueReadError<E>) -> Deco
     match error {
         NumValueReadError::TypeMismatch(_) => DecodeError::Type,
         NumValueReadError::OutOfRange => DecodeError::Value,
-        NumValueReadError::InvalidMarkerRead(_) | NumValueReadError::InvalidDataRead(_) => DecodeError::Truncated,
+        NumValueReadError::InvalidMarkerRead(_) | NumValueReadError::InvalidDataRead(_) => {
+            DecodeError::Truncated
+        }
     }
 }

@@ -6,11 +6,11 @@
 use super::{MAX_EXPLANATION, messages};
 use crate::{
     codec::{Bounded, List, Text, structure},
+    codec::{Decode, DecodeError, Encode, EncodeError, Reader, Writer},
     hash::Hash,
     identity::Nonce,
     resources::Class,
     result::code,
-    codec::{Decode, DecodeError, Encode, EncodeError, Reader, Writer},
 };
 
 /// The largest certificate or CSR in bytes of DER.
