@@ -87,7 +87,8 @@ for (const [keyName, key] of Object.entries(KEYS)) {
   for (const [name, digest] of Object.entries({
     'all zero': fill('00', 32),
     'a hash': keccak256(toUtf8Bytes('a digest')),
-    'all ones': fill('ff', 32),
+    'the largest below the group order': '0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364140',
+    'all ones, beyond the group order': fill('ff', 32),
   })) {
     vectors.push({
       name: `raw digest, ${name}, ${keyName}`,
