@@ -1,0 +1,80 @@
+//! `cargo xtask`: what is done to this repository, besides compiling it.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::paths::Tree;
+use xtask::test::{self, Options};
+
+/// Tests and demonstrations of Sosna.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Runs everything that must be green, stage by stage, and says how long it took.
+    #[command(
+        after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --stage fmt --stage clippy\n\n\
+        Each stage's output is in target/xtask/STAGE.log; budgets are in docs/ci-budget.md."
+    )]
+    Test {
+        /// Adds what is too slow for every run.
+        #[arg(long)]
+        all: bool,
+        /// Runs this stage only; may be given several times.
+        #[arg(long = "stage", value_name = "NAME")]
+        stages: Vec<String>,
+    },
+    /// Composes the demo's image into target/demo/povray-oci and says its digest.
+    #[command(after_help = "Example:\n  cargo xtask image")]
+    Image,
+    /// The main job, set up from nothing (not there yet).
+    #[command(hide = true)]
+    Demo,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match carry_out(&cli.task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprint!("cargo xtask: {error}");
+            let mut next = error.source();
+            while let Some(cause) = next {
+                eprint!(": {cause}");
+                next = cause.source();
+            }
+            eprintln!();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(task: &Task) -> Result<ExitCode, Box<dyn Error>> {
+    let tree = Tree::find()?;
+    match task {
+        Task::Test { all, stages } => {
+            match test::run(&tree, &Options { all: *all, stages: stages.clone() }) {
+                Ok(true) => Ok(ExitCode::SUCCESS),
+                Ok(false) => Ok(ExitCode::FAILURE),
+                Err(unknown) => {
+                    eprintln!("cargo xtask: {unknown}");
+                    Ok(ExitCode::from(2))
+                }
+            }
+        }
+        Task::Image => {
+            xtask::demo::Demo::new(&tree).compose()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Demo => {
+            eprintln!("cargo xtask: the demo is not there yet: it waits for the hub");
+            Ok(ExitCode::from(2))
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The stages themselves, in the order in which they run: what fails fast comes first, and everything from
+//! `build` on uses one profile and one set of features, so that nothing is compiled twice.
+
+use std::time::Duration;
+
+use crate::exec;
+use crate::stage::{Outcome, Run, Stage, StageError};
+use crate::tools::bare::Bare;
+use crate::tools::cargo::{CARGO_DENY, Found};
+
+pub(super) const STAGES: &[Stage] = &[
+    Stage { name: "fmt", needs: &[], run: fmt },
+    Stage { name: "build", needs: &[], run: build },
+    Stage { name: "clippy", needs: &["build"], run: clippy },
+    Stage { name: "deny", needs: &[], run: deny },
+    Stage { name: "test", needs: &["build"], run: test },
+    Stage { name: "no-std", needs: &[], run: no_std },
+    Stage { name: "fuzz", needs: &["build"], run: fuzz },
+];
+
+type Result = std::result::Result<Outcome, StageError>;
+
+fn fmt(run: &mut Run<'_>) -> Result {
+    Ok(Outcome::when(run.cargo(&["fmt", "--all", "--check"])?, "`cargo fmt --all` puts it right"))
+}
+
+fn build(run: &mut Run<'_>) -> Result {
+    Ok(Outcome::when(run.cargo(&["build", "--workspace", "--all-targets"])?, "it does not compile"))
+}
+
+fn clippy(run: &mut Run<'_>) -> Result {
+    let good = run.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    Ok(Outcome::when(good, "clippy has objections"))
+}
+
+fn deny(run: &mut Run<'_>) -> Result {
+    let program = match CARGO_DENY.find(run.tree) {
+        Found::Here(program) => program,
+        Found::Install(mut command) => {
+            run.step("installing cargo-deny (once)");
+            if !run.command(&mut command, None)? {
+                return Ok(Outcome::Failed("cargo-deny could not be installed".into()));
+            }
+            CARGO_DENY.tidy(run.tree)?;
+            match CARGO_DENY.find(run.tree) {
+                Found::Here(program) => program,
+                Found::Install(_) => return Ok(Outcome::Failed("cargo-deny does not start".into())),
+            }
+        }
+    };
+    let deny = |run: &mut Run<'_>, args: &[&str], limit| {
+        let mut command = std::process::Command::new(&program);
+        exec::clean(&mut command);
+        command.current_dir(run.tree.root()).args(["--color", "never", "--log-level", "warn"]).args(args);
+        run.command(&mut command, limit)
+    };
+    if !deny(run, &["check", "--hide-inclusion-graph", "bans", "licenses", "sources"], None)? {
+        return Ok(Outcome::Failed("a dependency is not allowed: see deny.toml".into()));
+    }
+    let before = run.log.lines().len();
+    if !deny(run, &["fetch", "db"], Some(Duration::from_secs(120)))? {
+        let lines = &run.log.lines()[before..];
+        let reason =
+            lines.iter().rev().map(|l| l.trim()).find(|l| !l.is_empty()).unwrap_or("no reason given");
+        run.skipped.push(format!("advisories: their database cannot be reached ({reason})"));
+        return Ok(Outcome::Passed);
+    }
+    let good = deny(run, &["check", "--disable-fetch", "advisories"], None)?;
+    Ok(Outcome::when(good, "an advisory speaks about a dependency: see deny.toml"))
+}
+
+fn test(run: &mut Run<'_>) -> Result {
+    // --show-output: a test that cannot run says so, and libtest hides what a passed test says.
+    let good = run.cargo(&["test", "--workspace", "--no-fail-fast", "--", "--show-output"])?;
+    Ok(Outcome::when(good, "a test failed"))
+}
+
+fn no_std(run: &mut Run<'_>) -> Result {
+    run.line.now("looking for a compiler");
+    let bare = Bare::obtain(run.tree)?;
+    run.step(&format!("with {}", bare.describe()));
+    let good = run.command(&mut bare.build(run.tree, "sosna-protocol"), None)?;
+    Ok(Outcome::when(good, "sosna-protocol needs a standard library"))
+}
+
+fn fuzz(run: &mut Run<'_>) -> Result {
+    if !run.tree.root().join("protocol/fuzz").is_dir() {
+        return Ok(Outcome::Skipped("there is no protocol/fuzz yet".into()));
+    }
+    let seconds = if run.all { 300 } else { 30 };
+    let text = seconds.to_string();
+    let mut command = exec::cargo();
+    command
+        .args(["run", "--quiet", "--package", "sosna-protocol-fuzz", "--", "--seconds", &text])
+        .current_dir(run.tree.root());
+    let good = run.command(&mut command, Some(Duration::from_secs(seconds * 2 + 600)))?;
+    Ok(Outcome::when(good, "an input was found that must not do what it does"))
+}
