@@ -1,1 +1,34 @@
-//! The hub's memory: one SQL store with one committing writer.
+//! The hub's memory: one SQL store, one committing writer.
+//!
+//! Duties: keep what the hub has promised before it promises it, and give it back after any crash. Everything
+//! that changes goes through [`Store::write`]: a transaction that is on disk (SQLite: WAL, synchronous FULL)
+//! when the call returns. Whatever has queued meanwhile shares one flush.
+//!
+//! It must never decide anything: which device gets a task, what a result is worth, who may do what. Nothing
+//! outside this crate knows SQL.
+
+mod assignments;
+mod backup;
+mod column;
+mod devices;
+mod jobs;
+mod ledger;
+mod owners;
+mod settings;
+mod tasks;
+mod tx;
+mod users;
+mod vouchers;
+mod windows;
+mod writer;
+
+pub use assignments::{Assignment, AssignmentState, NewAssignment, Revealed};
+pub use devices::{Certificate, Described, Device, DeviceState, NewDevice};
+pub use jobs::{Job, JobState, NewJob};
+pub use ledger::{Account, Entry, LedgerError, Transfer};
+pub use owners::{JoinToken, Owner};
+pub use tasks::{OpenTask, Task, TaskEnd, TaskState};
+pub use tx::{StoreError, Tx};
+pub use users::{Role, User};
+pub use vouchers::StoredVoucher;
+pub use writer::{Store, Work};

@@ -1,0 +1,214 @@
+//! The books. Every entry moves an amount from one account to another and is kept for ever; an entry has a key,
+//! so that the same thing is never booked twice.
+
+use sosna_protocol::{
+    Address, Amount,
+    identity::{AssignmentId, JobId},
+};
+
+use crate::{
+    StoreError, Tx,
+    column::{amount, int, integer, maybe_bytes, text},
+};
+
+/// Whose money it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Account {
+    /// Where credit comes from that an admin grants. The only account that may be overdrawn.
+    Grants,
+    /// A buyer's credit.
+    Buyer(String),
+    /// Set aside for a job.
+    Job(JobId),
+    /// A device's earnings. What it has ever been given is what its vouchers say.
+    Device(Address),
+}
+
+/// A movement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// What happens only once.
+    pub key: String,
+    /// What it is: `credit`, `reserve`, `earn`, `release`, `recover`.
+    pub kind: &'static str,
+    /// Who gives.
+    pub from: Account,
+    /// Who takes.
+    pub to: Account,
+    /// How much.
+    pub amount: Amount,
+    /// For which job.
+    pub job: Option<JobId>,
+    /// For which assignment.
+    pub assignment: Option<AssignmentId>,
+    /// When.
+    pub at_ms: u64,
+}
+
+/// A movement that was booked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// In the order of booking.
+    pub id: u64,
+    /// When.
+    pub at_ms: u64,
+    /// What it is.
+    pub kind: String,
+    /// Who gave.
+    pub from: String,
+    /// Who took.
+    pub to: String,
+    /// How much.
+    pub amount: Amount,
+    /// For which job.
+    pub job: Option<JobId>,
+    /// For which assignment.
+    pub assignment: Option<AssignmentId>,
+}
+
+/// Why nothing was booked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    /// There is less than that.
+    #[error("there are {available} SNM, and {needed} SNM are needed")]
+    Funds {
+        /// What there is.
+        available: Amount,
+        /// What is needed.
+        needed: Amount,
+    },
+    /// The books would hold more than any amount can.
+    #[error("the books cannot hold an amount that large")]
+    Overflow,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+// === impl Account ===
+
+impl Account {
+    /// The account's name in the books.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Grants => "grants".to_owned(),
+            Self::Buyer(name) => format!("buyer:{name}"),
+            Self::Job(id) => format!("job:{id}"),
+            Self::Device(address) => format!("device:{address}"),
+        }
+    }
+}
+
+impl Tx {
+    /// Books a movement; `false` where its key was booked before, and nothing happens.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn transfer(&mut self, transfer: &Transfer) -> Result<bool, LedgerError> {
+        let (from, to) = (transfer.from.name(), transfer.to.name());
+        let query = sqlx::query(
+            "INSERT INTO entries (key, at_ms, kind, giver, taker, amount, job, assignment)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+        );
+        let query = query
+            .bind(&transfer.key)
+            .bind(int(transfer.at_ms))
+            .bind(transfer.kind)
+            .bind(&from)
+            .bind(&to)
+            .bind(transfer.amount.to_be_bytes().to_vec())
+            .bind(transfer.job.map(|id| id.0.to_vec()))
+            .bind(transfer.assignment.map(|id| id.0.to_vec()));
+        if self.run(query).await? == 0 {
+            return Ok(false);
+        }
+        let (taken, given) = self.account(&from).await?;
+        let given = given.checked_add(transfer.amount).ok_or(LedgerError::Overflow)?;
+        if transfer.from != Account::Grants && given > taken {
+            let available = taken.checked_sub(given.checked_sub(transfer.amount).unwrap_or_default());
+            return Err(LedgerError::Funds {
+                available: available.unwrap_or_default(),
+                needed: transfer.amount,
+            });
+        }
+        self.put_account(&from, taken, given).await?;
+        // Read after the first half was written: an account may give to itself.
+        let (taken, given) = self.account(&to).await?;
+        let taken = taken.checked_add(transfer.amount).ok_or(LedgerError::Overflow)?;
+        self.put_account(&to, taken, given).await?;
+        Ok(true)
+    }
+
+    /// What an account holds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn balance(&mut self, account: &Account) -> Result<Amount, StoreError> {
+        let (taken, given) = self.account(&account.name()).await?;
+        Ok(taken.checked_sub(given).unwrap_or_default())
+    }
+
+    /// All that an account was ever given.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ever_taken(&mut self, account: &Account) -> Result<Amount, StoreError> {
+        Ok(self.account(&account.name()).await?.0)
+    }
+
+    /// Every account with what it took and gave, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn accounts(&mut self) -> Result<Vec<(String, Amount, Amount)>, StoreError> {
+        self.all(sqlx::query("SELECT * FROM accounts ORDER BY name"), |row| {
+            Ok((text(row, "name")?, amount(row, "taken")?, amount(row, "given")?))
+        })
+        .await
+    }
+
+    /// The newest entries before one (or of all), of one account or of all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn entries(
+        &mut self,
+        account: Option<&Account>,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let query = sqlx::query(
+            "SELECT * FROM entries WHERE (?1 IS NULL OR giver = ?1 OR taker = ?1) AND (?2 IS NULL OR id < ?2)
+             ORDER BY id DESC LIMIT ?3",
+        );
+        self.all(query.bind(account.map(Account::name)).bind(before.map(int)).bind(limit), |row| {
+            Ok(Entry {
+                id: integer(row, "id")?,
+                at_ms: integer(row, "at_ms")?,
+                kind: text(row, "kind")?,
+                from: text(row, "giver")?,
+                to: text(row, "taker")?,
+                amount: amount(row, "amount")?,
+                job: maybe_bytes(row, "job")?.map(JobId),
+                assignment: maybe_bytes(row, "assignment")?.map(AssignmentId),
+            })
+        })
+        .await
+    }
+
+    async fn account(&mut self, name: &str) -> Result<(Amount, Amount), StoreError> {
+        let query = sqlx::query("SELECT taken, given FROM accounts WHERE name = ?").bind(name);
+        let found = self.one(query, |row| Ok((amount(row, "taken")?, amount(row, "given")?))).await?;
+        Ok(found.unwrap_or_default())
+    }
+
+    async fn put_account(&mut self, name: &str, taken: Amount, given: Amount) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO accounts (name, taken, given) VALUES (?, ?, ?)
+             ON CONFLICT (name) DO UPDATE SET taken = excluded.taken, given = excluded.given",
+        );
+        let query = query.bind(name).bind(taken.to_be_bytes().to_vec()).bind(given.to_be_bytes().to_vec());
+        self.run(query).await.map(drop)
+    }
+}

@@ -1,0 +1,36 @@
+//! The two numbers that make the hub's counters unique: how often the store was restored, and started.
+
+use crate::{StoreError, Tx, column::integer};
+
+impl Tx {
+    /// How often this store was restored from a backup.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn epoch(&mut self) -> Result<u32, StoreError> {
+        self.setting("epoch").await
+    }
+
+    /// Counts a start and returns its number, from 1.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_start(&mut self) -> Result<u32, StoreError> {
+        self.run(sqlx::query("UPDATE settings SET value = value + 1 WHERE name = 'starts'")).await?;
+        self.setting("starts").await
+    }
+
+    /// Counts a restoration: counters of before and after are never compared.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn raise_epoch(&mut self) -> Result<u32, StoreError> {
+        self.run(sqlx::query("UPDATE settings SET value = value + 1 WHERE name = 'epoch'")).await?;
+        self.setting("epoch").await
+    }
+
+    async fn setting(&mut self, name: &'static str) -> Result<u32, StoreError> {
+        let query = sqlx::query("SELECT value FROM settings WHERE name = ?").bind(name);
+        self.one(query, |row| integer(row, "value")).await?.ok_or(StoreError::Column { name })
+    }
+}

@@ -1,0 +1,119 @@
+//! Vouchers that were issued.
+
+use sosna_protocol::{Address, Amount, Hash, Signature, message::pay::Statement};
+use sqlx::sqlite::SqliteRow;
+
+use crate::{
+    StoreError, Tx,
+    column::{amount, bytes, int, integer, maybe_integer},
+};
+
+/// A voucher that was issued to a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredVoucher {
+    /// To whom.
+    pub device: Address,
+    /// What it says, signed.
+    pub statement: Statement,
+    /// When it was issued.
+    pub issued_ms: u64,
+    /// When the device said that it has it.
+    pub held_ms: Option<u64>,
+}
+
+fn voucher(row: &SqliteRow) -> Result<StoredVoucher, StoreError> {
+    Ok(StoredVoucher {
+        device: Address(bytes(row, "device")?),
+        statement: Statement {
+            chain_id: integer(row, "chain_id")?,
+            wallet: Address(bytes(row, "wallet")?),
+            cumulative: amount(row, "cumulative")?,
+            receipts: Hash(bytes(row, "receipts")?),
+            signature: Signature(bytes(row, "signature")?),
+        },
+        issued_ms: integer(row, "issued_ms")?,
+        held_ms: maybe_integer(row, "held_ms")?,
+    })
+}
+
+impl Tx {
+    /// Adds a voucher.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_voucher(
+        &mut self,
+        device: &Address,
+        statement: &Statement,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO vouchers (device, cumulative, chain_id, wallet, receipts, signature, issued_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        );
+        let query = query
+            .bind(&device.0[..])
+            .bind(statement.cumulative.to_be_bytes().to_vec())
+            .bind(int(statement.chain_id))
+            .bind(&statement.wallet.0[..])
+            .bind(&statement.receipts.0[..])
+            .bind(&statement.signature.0[..])
+            .bind(int(now_ms));
+        self.run(query).await.map(drop)
+    }
+
+    /// A device's latest voucher.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn latest_voucher(&mut self, device: &Address) -> Result<Option<StoredVoucher>, StoreError> {
+        let query = sqlx::query("SELECT * FROM vouchers WHERE device = ? ORDER BY cumulative DESC LIMIT 1");
+        self.one(query.bind(&device.0[..]), voucher).await
+    }
+
+    /// The vouchers that a device has not said that it holds, oldest first: each names receipts of its own.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn unheld_vouchers(&mut self, device: &Address) -> Result<Vec<StoredVoucher>, StoreError> {
+        let query =
+            sqlx::query("SELECT * FROM vouchers WHERE device = ? AND held_ms IS NULL ORDER BY cumulative");
+        self.all(query.bind(&device.0[..]), voucher).await
+    }
+
+    /// The device holds this voucher, and so needs none before it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn hold_voucher(
+        &mut self,
+        device: &Address,
+        cumulative: Amount,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "UPDATE vouchers SET held_ms = ? WHERE device = ? AND cumulative <= ? AND held_ms IS NULL",
+        );
+        let query = query.bind(int(now_ms)).bind(&device.0[..]).bind(cumulative.to_be_bytes().to_vec());
+        self.run(query).await.map(drop)
+    }
+
+    /// Devices with accepted work that no voucher covers, when their last voucher was issued (0 for never), and
+    /// how many assignments they have open.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn devices_owed(&mut self) -> Result<Vec<(Address, u64, u64)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT device,
+                COALESCE((SELECT MAX(issued_ms) FROM vouchers WHERE vouchers.device = owed.device), 0) AS last_ms,
+                (SELECT COUNT(*) FROM assignments WHERE assignments.device = owed.device
+                    AND state IN ('offered', 'accepted', 'committed', 'revealed')) AS open
+             FROM (SELECT DISTINCT device FROM assignments WHERE judgement = 'accepted' AND voucher IS NULL) AS owed",
+        );
+        self.all(query, |row| {
+            Ok((Address(bytes(row, "device")?), integer(row, "last_ms")?, integer(row, "open")?))
+        })
+        .await
+    }
+}

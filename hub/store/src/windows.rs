@@ -1,0 +1,56 @@
+//! What of each device's counters has been seen, by kind.
+
+use sosna_protocol::{
+    Address,
+    topic::Kind,
+    window::{Contiguous, STORED},
+};
+
+use crate::{
+    StoreError, Tx,
+    column::{bytes, integer},
+};
+
+impl Tx {
+    /// The stored window of a device and kind, in the form of its kind ([`Contiguous::to_bytes`] or
+    /// [`sosna_protocol::window::Sliding::to_bytes`]).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn window(&mut self, device: &Address, kind: Kind) -> Result<Option<[u8; STORED]>, StoreError> {
+        let query = sqlx::query("SELECT state FROM windows WHERE device = ? AND kind = ?");
+        self.one(query.bind(&device.0[..]).bind(kind as i64), |row| bytes(row, "state")).await
+    }
+
+    /// Replaces it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_window(
+        &mut self,
+        device: &Address,
+        kind: Kind,
+        state: [u8; STORED],
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO windows (device, kind, state) VALUES (?, ?, ?)
+             ON CONFLICT (device, kind) DO UPDATE SET state = excluded.state",
+        );
+        self.run(query.bind(&device.0[..]).bind(kind as i64).bind(&state[..])).await.map(drop)
+    }
+
+    /// Up to where everything that a device sent has been taken, for each kind that counts without gaps.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn positions(&mut self, device: &Address) -> Result<Vec<(Kind, Contiguous)>, StoreError> {
+        let query = sqlx::query("SELECT kind, state FROM windows WHERE device = ? AND kind IN (3, 4, 5)");
+        self.all(query.bind(&device.0[..]), |row| {
+            let wrong = || StoreError::Column { name: "state" };
+            let kind = Kind::from_channel(integer(row, "kind")?).ok_or_else(wrong)?;
+            let state: [u8; STORED] = bytes(row, "state")?;
+            Ok((kind, Contiguous::from_bytes(&state).ok_or_else(wrong)?))
+        })
+        .await
+    }
+}
