@@ -67,7 +67,7 @@ fog {
   rgbt <HazeColour.red * 1.08, HazeColour.green * 1.10, HazeColour.blue * 1.14, 0.10>
 }
 fog {
-  fog_type 2 distance 180 up y fog_offset 1.0 fog_alt 9
+  fog_type 2 distance 210 up y fog_offset 1.0 fog_alt 9
   rgbt <HazeColour.red, HazeColour.green, HazeColour.blue, 0.06>
 }
 
@@ -143,8 +143,8 @@ plane {
   normal {
     average
     normal_map {
-      [1.0 bumps 0.050 scale <1.10, 1, 0.34>]
-      [0.7 bumps 0.040 scale <0.23, 1, 0.10> translate 7]
+      [1.0 bumps 0.024 scale <1.30, 1, 0.30>]
+      [0.7 bumps 0.018 scale <0.30, 1, 0.09> translate 7]
     }
   }
   finish { ambient 0 diffuse 0.3 specular 0.6 roughness 0.002 reflection { 0.02, 1.0 fresnel on } conserve_energy }
@@ -402,6 +402,25 @@ union {
   box { <-0.50, 0.36, 0>, <-0.42, 0.44, 6> } box { <0.42, 0.36, 0>, <0.50, 0.44, 6> }
   texture { Wood }
   rotate y * -24 translate <4.3, 0, -9.2>
+}
+
+// Some cranes on their way south.
+#declare Wing = texture { pigment { rgb <0.060, 0.050, 0.055> } finish { ambient 0 diffuse 0.6 } }
+#declare S = seed(19);
+mesh {
+  #declare I = 0;
+  #while (I < 9)
+    #declare Side = 1 - 2 * mod(I, 2);
+    #declare K = floor((I + 1) / 2);
+    #declare P = <13 + Side * K * 1.9 + Any(S) * 0.3, 31 - K * 0.35 * Side + Any(S) * 0.25, 78 + K * 1.6>;
+    #declare Flap = 0.35 + 0.65 * rand(S);
+    triangle { P + x * 0.16, P - x * 0.16, P + <-0.85, 0.10 + Flap * 0.6, 0.1> texture { Wing } }
+    triangle { P + x * 0.16, P - x * 0.16, P + <0.85, 0.10 + Flap * 0.6, 0.1> texture { Wing } }
+    triangle { P + <-0.40, 0.06 + Flap * 0.28, 0>, P + <-0.85, 0.10 + Flap * 0.6, 0.1>, P + <-1.35, Flap * 0.45, 0.2> texture { Wing } }
+    triangle { P + <0.40, 0.06 + Flap * 0.28, 0>, P + <0.85, 0.10 + Flap * 0.6, 0.1>, P + <1.35, Flap * 0.45, 0.2> texture { Wing } }
+    triangle { P + <-0.07, 0.05, 0>, P + <0.07, 0.05, 0>, P + <0.02, -0.30, 0.3> texture { Wing } }
+    #declare I = I + 1;
+  #end
 }
 
 // --------------------------------------------------------------------------------------------- drifts of mist

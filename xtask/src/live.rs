@@ -60,6 +60,20 @@ impl Live {
         Line { bar, name, begun: Instant::now(), moving: self.multi.clone() }
     }
 
+    /// Begins a line that counts up to `total`, such as the tiles of a picture.
+    #[must_use]
+    pub fn meter(&self, name: &str, total: u64) -> Meter {
+        let line = self.line(name);
+        if let Some(bar) = &line.bar {
+            let style = ProgressStyle::with_template(
+                "{spinner} {prefix}  {elapsed:>4}  {bar:24} {pos}/{len}  {wide_msg}",
+            );
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▒░"));
+            bar.set_length(total);
+        }
+        Meter { line, done: 0, total }
+    }
+
     /// Says something that stays, above the moving lines.
     pub fn say(&self, text: &str) {
         match &self.multi {
@@ -106,5 +120,37 @@ impl Line {
             }
             _ => println!("{line}"),
         }
+    }
+}
+
+/// A line that counts.
+#[derive(Debug)]
+pub struct Meter {
+    line: Line,
+    done: u64,
+    total: u64,
+}
+
+impl Meter {
+    /// Counts one more, and says which.
+    pub fn one_more(&mut self, text: &str) {
+        self.done += 1;
+        match &self.line.bar {
+            Some(bar) => {
+                bar.set_position(self.done);
+                bar.set_message(text.to_owned());
+            }
+            None => self.line.step(&format!("{}/{}  {text}", self.done, self.total)),
+        }
+    }
+
+    /// What is happening just now: shown on a terminal only.
+    pub fn now(&self, text: &str) {
+        self.line.now(text);
+    }
+
+    /// Ends the line.
+    pub fn end(self, mark: Mark, text: &str) {
+        self.line.end(mark, &format!("{}/{}  {text}", self.done, self.total));
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use super::{AptError, create_dir, run};
+use super::{AptError, create_dir, run, sibling};
 
 /// Package lists older than this may name files that a mirror has already dropped.
 const FRESH: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -53,8 +53,9 @@ impl Lists {
     pub(super) fn updated(&mut self) {
         if let Self::Own { dir, update } = self {
             *update = false;
-            // apt dates its files as the server does; our stamp dates the update.
-            let _ = fs::write(dir.join("updated"), "");
+            // apt dates its files as the server does; our stamp dates the update. Beside the folder: apt
+            // removes from it what it does not know.
+            let _ = fs::write(sibling(dir, "updated"), "");
         }
     }
 
@@ -62,7 +63,9 @@ impl Lists {
     pub(super) fn could_be_fresher(&self) -> bool {
         match self {
             Self::System(_) => true,
-            Self::Own { dir, .. } => age(&dir.join("updated")).is_none_or(|a| a > Duration::from_secs(60)),
+            Self::Own { dir, .. } => {
+                age(&sibling(dir, "updated")).is_none_or(|a| a > Duration::from_secs(60))
+            }
         }
     }
 

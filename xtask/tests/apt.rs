@@ -1,0 +1,59 @@
+//! apt's client under our private configuration, against the system's own archive.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+
+use xtask::tools::apt::{Apt, AptError};
+
+/// What of the system's apt must stay as it is.
+fn system() -> Vec<(String, Option<std::time::SystemTime>)> {
+    ["/etc/apt", "/var/lib/apt/lists", "/var/cache/apt", "/var/cache/apt/archives", "/var/lib/dpkg/status"]
+        .map(|path| (path.to_owned(), fs::metadata(path).and_then(|m| m.modified()).ok()))
+        .to_vec()
+}
+
+#[test]
+fn a_package_is_unpacked_once_and_the_system_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let apt = Apt::new(dir.path());
+    let into = dir.path().join("busybox");
+    let before = system();
+    let packages = match apt.unpack(&["busybox-static"], false, &into) {
+        Ok(packages) => packages,
+        Err(error @ (AptError::Missing(_) | AptError::Failed { .. })) => {
+            eprintln!("SKIPPED a_package_is_unpacked_once_and_the_system_left_alone: {error}");
+            return;
+        }
+        Err(error) => panic!("{error:?}"),
+    };
+    assert_eq!(packages.len(), 1);
+    assert_eq!(packages[0].name, "busybox-static");
+    assert_eq!(packages[0].sha256.len(), 64);
+    assert!(into.join("bin/busybox").is_file());
+    assert_eq!(system(), before);
+
+    // A second time nothing is made anew: a mark that we left in the folder is still there.
+    fs::write(into.join("mark"), "").unwrap();
+    assert_eq!(apt.unpack(&["busybox-static"], false, &into).unwrap(), packages);
+    assert!(into.join("mark").exists());
+
+    // Another request for the same folder replaces it.
+    let more = apt.unpack(&["busybox-static"], true, &into).unwrap();
+    assert!(more.iter().any(|p| p.name == "busybox-static"));
+    assert!(!into.join("mark").exists());
+    assert_eq!(system(), before);
+}
+
+#[test]
+fn a_package_that_does_not_exist_is_an_error_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let into = dir.path().join("x");
+    let error = Apt::new(dir.path()).unpack(&["sosna-no-such-package"], true, &into).unwrap_err();
+    assert!(!Path::new(&into).exists());
+    match error {
+        AptError::Failed { reason, .. } => assert!(!reason.is_empty()),
+        AptError::Missing(tool) => eprintln!("SKIPPED a_package_that_does_not_exist: {tool} is not here"),
+        other @ AptError::Io { .. } => panic!("{other:?}"),
+    }
+}
