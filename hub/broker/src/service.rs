@@ -180,6 +180,7 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     ) -> Result<Delivery, BrokerError>;
 
     /// Answers somebody on the bootstrap listener who says that it is `device`, at quality 1 on [`Kind::Enrol`].
+    /// It is heard if the subscription was sent before the message that this answers.
     ///
     /// # Errors
     /// [`BrokerError::Publish`] if the broker could not take it.

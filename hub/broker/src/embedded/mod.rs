@@ -9,6 +9,7 @@ mod fitter;
 mod front;
 mod hooks;
 mod predecessors;
+mod reaper;
 mod sessions;
 
 use std::{
@@ -49,6 +50,7 @@ pub struct EmbeddedBroker {
     main_address: SocketAddr,
     main_task: Mutex<JoinHandle<()>>,
     inner_task: JoinHandle<()>,
+    reaper_task: JoinHandle<()>,
     closing: Arc<AtomicBool>,
 }
 
@@ -109,7 +111,11 @@ impl EmbeddedBroker {
         let front = Front::start(&config, identity, callers.clone(), inner_address).await?;
         let inner_task = bootstrap.serve(inner);
         let main_task = Mutex::new(main.serve(listener));
-        Ok(Self { config, main, bootstrap, front, main_address, main_task, inner_task, closing })
+        // One handshake timeout for TLS, one for the CONNECT.
+        let patience = config.handshake_timeout * 2;
+        let sessions = main.hooks.sessions.clone();
+        let reaper_task = tokio::spawn(reaper::reap(main_address.port(), sessions, patience));
+        Ok(Self { config, main, bootstrap, front, main_address, main_task, inner_task, reaper_task, closing })
     }
 
     /// Where devices connect.
@@ -183,6 +189,7 @@ impl Broker for EmbeddedBroker {
         self.closing.store(true, Ordering::Release);
         self.front.stop();
         self.inner_task.abort();
+        self.reaper_task.abort();
         let mut task = self.main_task.lock().await;
         task.abort();
         // Its end is that of the listening socket. A cancelled task is what was asked for.
@@ -203,6 +210,7 @@ impl Broker for EmbeddedBroker {
 impl Drop for EmbeddedBroker {
     fn drop(&mut self) {
         self.inner_task.abort();
+        self.reaper_task.abort();
         self.main_task.get_mut().abort();
     }
 }

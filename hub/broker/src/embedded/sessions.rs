@@ -2,13 +2,15 @@
 //! here a session stops counting the moment it is dismissed or taken over, and a publish of it is refused.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rmqtt::types::Id;
 use sosna_protocol::Address;
+
+use super::reaper::Peer;
 
 struct Live {
     id: Id,
@@ -61,6 +63,13 @@ impl Sessions {
     /// From where the device's session comes; `None` if it has none.
     pub(super) fn origin(&self, device: &Address) -> Option<Option<IpAddr>> {
         self.live().get(device).map(|one| one.from)
+    }
+
+    /// The other ends of all connections that have a session.
+    pub(super) fn peers(&self) -> HashSet<Peer> {
+        let live = self.live();
+        let peers = live.values().filter_map(|one| one.id.remote_addr);
+        peers.map(|address| (address.ip(), address.port())).collect()
     }
 
     pub(super) fn len(&self) -> usize {

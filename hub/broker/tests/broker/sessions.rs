@@ -5,13 +5,20 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use rustls_pki_types::ServerName;
 use sosna_broker::{
     Address, Broker as _, BrokerConfig, CertificateAuthority, Delivery, Departure, Kind, Peer,
 };
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
 use crate::{
     client::{Client, Options, Seen, Version},
-    hub::{Device, Event, Hub, anonymous, loopback, roots},
+    hub::{Device, Event, Hub, PATIENCE, anonymous, loopback, roots},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,5 +229,42 @@ async fn no_more_devices_than_configured() {
     assert!(why.contains("ServerUnavailable"), "{why}");
     // One that is in already may still take over from itself.
     clients.push(Client::device(&hub, &devices[0], Version::Five).await);
+    hub.shutdown().await;
+}
+
+/// The engine itself would wait for ever for the first packet of whoever has a certificate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_never_becomes_a_session_is_closed() {
+    let config = BrokerConfig { handshake_timeout: Duration::from_millis(500), ..loopback() };
+    let mut hub = Hub::with(config).await;
+    let device = Device::new(&hub.ca, 1);
+    let mut live = Client::device(&hub, &device, Version::Five).await;
+    hub.arrival().await;
+    let address = hub.broker.main_addr();
+    let start = Instant::now();
+    let mut waiting = Vec::new();
+    // Silent, in the middle of the protocol's name, and in the middle of the CONNECT.
+    let connect = [&[0x10, 52, 0, 4][..], b"MQTT", &[4, 2, 0, 30, 0, 40, b'0']].concat();
+    for said in [0, 6, connect.len()] {
+        let tls = TlsConnector::from(Arc::new(device.tls(&hub.ca)));
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let mut stream = tls.connect(ServerName::from(address.ip()), tcp).await.unwrap();
+        stream.write_all(&connect[..said]).await.unwrap();
+        stream.flush().await.unwrap();
+        waiting.push(stream);
+    }
+    for mut stream in waiting {
+        // Nothing, or the refusal of a handshake that took too long; then the end.
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "the connection should have been closed");
+    }
+    assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+
+    // The session that there was has not been touched.
+    live.publish(&device.up(Kind::Work), b"still here", 1, false).await;
+    assert_eq!(live.next().await, Seen::Acknowledged(true));
+    hub.no_event().await;
     hub.shutdown().await;
 }
