@@ -10,6 +10,9 @@ use crate::live::Line;
 use crate::paths::Tree;
 use crate::summary::Summary;
 
+/// No command of cargo may take longer: a test that hangs must not use up a whole run in silence.
+const LONGEST: Duration = Duration::from_secs(50 * 60);
+
 /// One stage.
 #[derive(Debug, Clone, Copy)]
 pub struct Stage {
@@ -60,7 +63,7 @@ impl Run<'_> {
     pub fn cargo(&mut self, args: &[&str]) -> io::Result<bool> {
         let mut command = exec::cargo();
         command.args(args).current_dir(self.tree.root());
-        self.command(&mut command, None)
+        self.command(&mut command, Some(LONGEST))
     }
 
     /// Runs any command; true when it succeeded, within the limit where there is one.

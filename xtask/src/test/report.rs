@@ -11,7 +11,7 @@ use crate::summary::Summary;
 use crate::tables;
 
 /// Lines of a failed stage's output that are shown; the file has all of them.
-const SHOWN: usize = 400;
+const SHOWN: usize = 200;
 
 pub(super) fn print(done: &[Done], budget: &Budget) {
     println!();
@@ -85,21 +85,41 @@ pub(super) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// The end of a failed stage's output.
+/// What of a failed stage's output a reader wants: libtest's sections about failed tests where there are
+/// some, else the end.
 pub(super) fn excerpt(log: &Log) -> String {
-    let lines = log.lines();
-    let from = lines.len().saturating_sub(SHOWN);
+    let mut wanted = failures(log.lines());
+    if wanted.is_empty() {
+        wanted = log.lines().iter().map(String::as_str).collect();
+    }
+    let from = wanted.len().saturating_sub(SHOWN);
     let mut text = String::new();
     if from > 0 {
         text.push_str(&format!("    … {from} lines before these are in the log\n"));
     }
-    for line in &lines[from..] {
+    for line in &wanted[from..] {
         text.push_str("    ");
         text.push_str(line);
         text.push('\n');
     }
     text.push_str(&format!("    (all of it: {})", log.path().display()));
     text
+}
+
+/// From each first `failures:` of a test program to its result, without the result.
+fn failures(lines: &[String]) -> Vec<&str> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for line in lines {
+        if line == "failures:" {
+            inside = true;
+        } else if line.starts_with("test result:") || line.trim_start().starts_with("Running ") {
+            inside = false;
+        } else if inside {
+            found.push(line.as_str());
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -116,5 +136,19 @@ mod tests {
         assert!(text.contains("… 5 lines before"));
         assert!(!text.contains("line 4."));
         assert!(text.contains("line 5.") && text.contains("b.log"));
+    }
+
+    #[test]
+    fn of_tests_the_failed_ones_are_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::begin(&dir.path().join("test.log")).unwrap();
+        let said = "successes:\n---- good stdout ----\nnoise\n\nfailures:\n---- bad stdout ----\nleft is not right\n\n\
+                    failures:\n    bad\n\ntest result: FAILED. 1 passed; 1 failed\n     Running other\nmore noise";
+        said.lines().for_each(|l| log.line(l));
+        let text = excerpt(&log);
+        assert!(
+            text.contains("left is not right") && !text.contains("noise") && !text.contains("test result"),
+            "{text}"
+        );
     }
 }

@@ -21,7 +21,8 @@ pub(super) const STAGES: &[Stage] = &[
 type Result = std::result::Result<Outcome, StageError>;
 
 fn fmt(run: &mut Run<'_>) -> Result {
-    Ok(Outcome::when(run.cargo(&["fmt", "--all", "--check"])?, "`cargo fmt --all` puts it right"))
+    let good = run.cargo(&["fmt", "--all", "--check", "--", "--color=never"])?;
+    Ok(Outcome::when(good, "`cargo fmt --all` puts it right"))
 }
 
 fn build(run: &mut Run<'_>) -> Result {
