@@ -1,0 +1,190 @@
+//! Makes the container: from the stage and the specification to an init that waits to be told to go.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+    time::Instant,
+};
+
+use libcontainer::{
+    container::{Container, builder::ContainerBuilder},
+    syscall::syscall::SyscallType,
+};
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sched::CloneFlags,
+    unistd::{Pid, pipe2},
+};
+
+use super::{Request, START_FAILED};
+use crate::{
+    bundle,
+    error::{At, chain},
+    executor::{self, SeccompExecutor},
+    seccomp,
+    spec::ContainerSpec,
+    stage::Stage,
+    sys, uids,
+};
+
+/// Why there is no container.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) exit_code: i32,
+    pub(super) message: String,
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { exit_code: START_FAILED, message: chain(&error) }
+    }
+}
+
+/// A container that waits for its start, and our ends of its pipes.
+pub(super) struct Created {
+    pub(super) container: Container,
+    pub(super) init: Pid,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    /// Says why the program could not be executed; ends when it was.
+    pub(super) report: File,
+}
+
+/// Makes the container within the request's time.
+pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failure> {
+    let spec = &request.spec;
+    let range = request.range_first.map(|first| (first, uids::WIDTH));
+    let writable = writable(spec, stage, range)?;
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
+    let config = bundle::config(
+        spec,
+        &bundle::Place {
+            merged: &stage.merged,
+            inputs: &stage.inputs,
+            writable: &writable,
+            range,
+            enforcement: &request.enforcement,
+            open_files: hard.min(65_536),
+        },
+    );
+    let bundle = stage.base.join("bundle");
+    fs::create_dir(&bundle).at("create", &bundle)?;
+    fs::write(bundle.join("config.json"), config.to_string()).at("write in", &bundle)?;
+
+    let profile = seccomp::default_profile(&bundle::CAPABILITIES)?;
+    let filters = seccomp::load_or_compile(&profile, Some(&request.data_dir.join("seccomp")))?;
+
+    let (stdout, stdout_write) = pipe2(OFlag::O_CLOEXEC)?;
+    let (stderr, stderr_write) = pipe2(OFlag::O_CLOEXEC)?;
+    let (report, report_write) = pipe2(OFlag::O_CLOEXEC)?;
+    for end in [&stdout, &stderr, &report] {
+        fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    }
+    let mut report = File::from(report);
+    let executor = SeccompExecutor { filters, report: Some(report_write.as_raw_fd()), die_with_parent: true };
+
+    let begun = Instant::now();
+    sys::interrupt_after(request.create_timeout)?;
+    let built = build(spec.id.as_str(), &stage.base, &bundle, executor, stdout_write, stderr_write);
+    sys::interrupt_after(std::time::Duration::ZERO)?;
+    drop(report_write);
+    match built {
+        Ok(container) => {
+            let init = container.pid().map(|p| Pid::from_raw(p.as_raw()));
+            let init = init.ok_or_else(|| Failure {
+                exit_code: START_FAILED,
+                message: "the container has no process; see the kernel's log".into(),
+            })?;
+            if request.enforcement.rootless || spec.network == crate::Network::None {
+                // The container works without it, so a kernel without IPv4 is no reason to fail.
+                let _ = loopback_up(init);
+            }
+            Ok(Created { container, init, stdout, stderr, report })
+        }
+        Err(error) => {
+            let mut text = Vec::new();
+            let _ = report.read_to_end(&mut text);
+            if let Some((exit_code, message)) = executor::parse_report(&text) {
+                return Err(Failure { exit_code, message });
+            }
+            let mut failure = Failure::from(error);
+            if begun.elapsed() >= request.create_timeout {
+                let seconds = request.create_timeout.as_secs();
+                failure.message =
+                    format!("the container was not ready within {seconds} s ({})", failure.message);
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn build(
+    id: &str,
+    base: &Path,
+    bundle: &Path,
+    executor: SeccompExecutor,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+) -> Result<Container, libcontainer::error::LibcontainerError> {
+    let null = File::open("/dev/null").map_err(libcontainer::error::LibcontainerError::OtherIO)?;
+    ContainerBuilder::new(id.to_owned(), SyscallType::default())
+        // libcontainer's own state vanishes with the stage; what lasts is in the task folder.
+        .with_root_path(base.join("state"))?
+        .with_executor(executor)
+        .with_stdin(null)
+        .with_stdout(stdout)
+        .with_stderr(stderr)
+        .validate_id()?
+        .as_init(bundle)
+        .with_systemd(false)
+        .with_detach(true)
+        .build()
+}
+
+/// What stays writable below a read-only root: outputs (or the folder that one is to appear in) and the working
+/// folder. Also makes the working folder, which a program needs in any case.
+fn writable(
+    spec: &ContainerSpec,
+    stage: &Stage,
+    range: Option<(u32, u32)>,
+) -> Result<Vec<(String, std::path::PathBuf)>, Failure> {
+    let first = range.map_or(0, |(first, _)| first);
+    let owner = (first.saturating_add(spec.user.uid), first.saturating_add(spec.user.gid));
+    let mut folders: Vec<String> = Vec::new();
+    for output in &spec.outputs {
+        let plain = output.trim_end_matches('/');
+        let parent = plain.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let makes_itself = !spec.read_only_root || !parent.is_empty();
+        let folder =
+            if output.ends_with('/') || !makes_itself || stage.is_dir(plain) { plain } else { parent };
+        folders.push(folder.to_owned());
+    }
+    if spec.cwd.trim_matches('/').is_empty() {
+        // The root stays what it is.
+    } else {
+        folders.push(spec.cwd.trim_end_matches('/').to_owned());
+    }
+    folders.sort();
+    folders.dedup();
+    folders.retain(|f| !f.is_empty());
+    let in_tmpfs = |f: &String| spec.read_only_root && (f == "/tmp" || f.starts_with("/dev/"));
+    let mut result = Vec::new();
+    for folder in folders.into_iter().filter(|f| !in_tmpfs(f)) {
+        let real = stage.writable(&folder, owner, first)?;
+        if spec.read_only_root {
+            result.push((folder, real));
+        }
+    }
+    Ok(result)
+}
+
+/// Brings `lo` up in the network namespace of a container's init, and comes back.
+pub(crate) fn loopback_up(init: Pid) -> std::io::Result<()> {
+    let own = File::open("/proc/self/ns/net")?;
+    sys::enter(File::open(format!("/proc/{init}/ns/net"))?, CloneFlags::CLONE_NEWNET)?;
+    let result = sys::loopback_up();
+    sys::enter(own, CloneFlags::CLONE_NEWNET)?;
+    result
+}
