@@ -1,0 +1,153 @@
+//! Where things lie in the store, and how a file or folder comes and goes so that a power cut leaves either all of it
+//! or nothing: written aside, flushed, renamed, and the folder flushed.
+//!
+//! ```text
+//! blobs/sha256/<hex>        manifests, configurations, layers not yet unpacked
+//! blobs/sha256/<hex>.part   what has come of one
+//! layers/<hex>/             one unpacked layer, by diff_id
+//! index/layers/<hex>.json   its size
+//! index/images/<hex>.json   an image that was complete once, by manifest digest, and its last use
+//! tmp/                      half-done things; emptied at start
+//! ```
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{digest::Digest, error::ImageError};
+
+/// Paths of one store.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    root: PathBuf,
+    next: AtomicU64,
+}
+
+// === impl Disk ===
+
+impl Disk {
+    /// Makes the folders and throws away what a crash left half done.
+    pub(crate) fn open(root: &Path) -> Result<Self, ImageError> {
+        let disk = Self { root: root.to_owned(), next: AtomicU64::new(0) };
+        // Closed to all but the owner: layers hold strangers' set-uid programs.
+        make_folder(root)?;
+        fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .map_err(|e| ImageError::io("closing", root, e))?;
+        for folder in ["blobs", "blobs/sha256", "layers", "index", "index/layers", "index/images", "tmp"] {
+            make_folder(&root.join(folder))?;
+        }
+        let tmp = root.join("tmp");
+        for name in names(&tmp)? {
+            remove(&tmp.join(name))?;
+        }
+        Ok(disk)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    pub(crate) fn blob(&self, digest: Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    pub(crate) fn part(&self, digest: Digest) -> PathBuf {
+        self.blobs().join(format!("{}.part", digest.hex()))
+    }
+
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    pub(crate) fn layer(&self, diff_id: Digest) -> PathBuf {
+        self.layers().join(diff_id.hex())
+    }
+
+    pub(crate) fn layer_note(&self, diff_id: Digest) -> PathBuf {
+        self.root.join("index/layers").join(format!("{}.json", diff_id.hex()))
+    }
+
+    pub(crate) fn image_notes(&self) -> PathBuf {
+        self.root.join("index/images")
+    }
+
+    pub(crate) fn image_note(&self, manifest: Digest) -> PathBuf {
+        self.image_notes().join(format!("{}.json", manifest.hex()))
+    }
+
+    /// A name in `tmp` that nobody has.
+    pub(crate) fn aside(&self) -> PathBuf {
+        self.root.join("tmp").join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Writes a small file durably.
+    pub(crate) fn write_note(&self, path: &Path, note: &impl Serialize) -> Result<(), ImageError> {
+        let aside = self.aside();
+        let write = || -> io::Result<()> {
+            let mut file = File::create_new(&aside)?;
+            file.write_all(&serde_json::to_vec(note)?)?;
+            file.sync_all()?;
+            publish(&aside, path)
+        };
+        write().map_err(|e| ImageError::io("writing", path, e))
+    }
+}
+
+/// Reads a note; nothing when it is missing or was damaged.
+pub(crate) fn read_note<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Renames what is already flushed to its place, and flushes the folder.
+pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    match to.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Removes a file or a whole folder; it may be gone already. Never follows a link.
+pub(crate) fn remove(path: &Path) -> Result<(), ImageError> {
+    let removed = match fs::symlink_metadata(path) {
+        // An unpacker whose agent died a moment ago may still be writing for an instant.
+        Ok(meta) if meta.is_dir() => (0..20)
+            .find_map(|_| match fs::remove_dir_all(path) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    None
+                }
+                answer => Some(answer),
+            })
+            .unwrap_or_else(|| fs::remove_dir_all(path)),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ImageError::io("removing", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Names in a folder; those that are not text are not ours.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>, ImageError> {
+    let list = || -> io::Result<Vec<String>> {
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    };
+    list().map_err(|e| ImageError::io("listing", folder, e))
+}
+
+fn make_folder(path: &Path) -> Result<(), ImageError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| ImageError::io("making", path, e))
+}

@@ -1,0 +1,34 @@
+//! Turns a compressed layer into a folder for overlayfs, in a child process that can do nothing else.
+//!
+//! The parent gives the child a blob whose digest it has verified, an empty folder, and bounds. The child builds its
+//! sandbox, decompresses (gzip, zstd or nothing), checks the diff_id over the uncompressed stream, and reports. The
+//! parent then sets what needs more power than the child has (the mark of opaque folders), flushes, and only the
+//! caller's rename makes the folder visible.
+//!
+//! Decisions: modes are kept with set-uid and set-gid bits (the store is closed to everybody but its owner, and
+//! tasks run in user namespaces); owners, times, `user.*` attributes and `security.capability` are kept; other
+//! attributes are dropped and counted; whiteouts become the character device 0:0; any other device refuses the layer.
+
+mod archive;
+mod child;
+mod message;
+mod parent;
+pub mod sandbox;
+mod stream;
+mod tree;
+
+pub use message::{Limits, Refusal, Unpacked};
+pub use parent::UnpackError;
+pub(crate) use parent::{Job, unpack};
+
+/// The first argument by which the binary knows that it is to unpack.
+const REQUEST: &str = "sosna-unpack-layer";
+
+/// Unpacks and exits when this process was started to do so; returns at once otherwise. Call it as the first line of
+/// `main`, before any thread, runtime or log exists.
+pub fn run_if_requested() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == REQUEST) {
+        child::run(arguments);
+    }
+}
