@@ -108,8 +108,8 @@ pub enum Delivery {
     NotConnected,
 }
 
-/// Implemented by the hub: everything that the broker asks and tells. Calls for one device come one after
-/// the other, those for many devices at the same time.
+/// Implemented by the hub: everything that the broker asks and tells. Calls for one session come one
+/// after the other; those for many sessions, and for an old and a new one of one device, at the same time.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// May `device` come in with the certificate `serial`? Asked twice for each session, before it is accepted
@@ -186,7 +186,8 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// [`BrokerError::Publish`] if the broker could not take it.
     async fn publish_to_bootstrap(&self, device: &Address, payload: &[u8]) -> Result<Delivery, BrokerError>;
 
-    /// Ends `device`'s session: from now on nothing of it is taken. Returns whether there was one. Bootstrap
+    /// Ends `device`'s session: from now on nothing of it is taken, but for a message that the handler
+    /// has in hand. Returns whether there was one. Bootstrap
     /// sessions in its name are ended too.
     async fn disconnect(&self, device: &Address) -> bool;
 
@@ -209,6 +210,6 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
         trust: &TrustBundle,
     ) -> Result<(), BrokerError>;
 
-    /// Stops listening, tells the sessions and ends them. Returns when they are gone or after a few seconds.
+    /// Stops listening and ends all sessions. Returns when they are gone, or after a few seconds.
     async fn shutdown(&self);
 }

@@ -1,12 +1,14 @@
 //! One rmqtt: its context with our hooks and limits, its listener, and how messages go into it.
 
 use std::{
+    fs::File,
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
+    os::fd::AsRawFd as _,
     sync::{Arc, atomic::AtomicU16, atomic::Ordering},
 };
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use rmqtt::{
     codec::types::Publish as Packet,
     context::ServerContext,
@@ -125,7 +127,7 @@ impl Engine {
         had
     }
 
-    /// Ends every session as a server that shuts down (the engine's reason code for this reason).
+    /// Ends every session. No reason reaches the devices: the engine closes the connection before it would tell one.
     pub(super) async fn close_all(&self) {
         for device in self.hooks.sessions.devices() {
             close(&self.context, self.hooks.realm.client_id(&device), Reason::ConnectRemoteClose).await;
@@ -145,18 +147,10 @@ pub(super) fn main_listener(
     identity: &ServerIdentity,
     trust: &TrustBundle,
 ) -> Result<Listener, BrokerError> {
-    let unusable = |e: std::io::Error| BrokerError::Certificates(e.into());
-    // The engine reads certificates from files; they are gone again when this returns.
-    let folder = tempfile::Builder::new()
-        .prefix("sosna-listener-")
-        .permissions(std::fs::Permissions::from_mode(0o700))
-        .tempdir()
-        .map_err(unusable)?;
-    let file = |name: &str, text: &str| -> Result<String, BrokerError> {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).map_err(unusable)?;
-        text_of(&path)
-    };
+    // The engine reads certificates from files: from ones that exist in memory only, until this returns.
+    let chain = MemoryFile::new(&identity.chain_pem())?;
+    let key = MemoryFile::new(identity.key_pem())?;
+    let trusted = MemoryFile::new(&trust.pem())?;
     let limits = common(config, "devices", address)
         // More than one may listen, for as long as certificates are exchanged.
         .reuseport(Some(true))
@@ -164,9 +158,9 @@ pub(super) fn main_listener(
         .max_packet_size(config.max_packet)
         .tls_cross_certificate(true)
         .collect_cert_info(true)
-        .tls_cert(Some(file("chain.pem", &identity.chain_pem())?))
-        .tls_key(Some(file("key.pem", identity.key_pem())?))
-        .tls_client_ca_certs(Some(file("trust.pem", &trust.pem())?));
+        .tls_cert(Some(chain.path()))
+        .tls_key(Some(key.path()))
+        .tls_client_ca_certs(Some(trusted.path()));
     limits
         .bind()
         .map_err(|e| BrokerError::Listen { purpose: "devices", address, source: e.into() })?
@@ -211,8 +205,20 @@ fn common(config: &BrokerConfig, name: &str, address: SocketAddr) -> Builder {
         .session_expiry_interval(config.session_expiry)
 }
 
-fn text_of(path: &Path) -> Result<String, BrokerError> {
-    path.to_str().map(String::from).ok_or_else(|| {
-        BrokerError::Certificates("the folder for temporary files has no name in UTF-8".into())
-    })
+/// A file without a name: keys never come near a disk.
+struct MemoryFile(File);
+
+impl MemoryFile {
+    fn new(text: &str) -> Result<Self, BrokerError> {
+        let unusable = |e: io::Error| BrokerError::Certificates(e.into());
+        let fd = memfd_create("sosna-listener", MFdFlags::MFD_CLOEXEC).map_err(|e| unusable(e.into()))?;
+        let mut file = File::from(fd);
+        file.write_all(text.as_bytes()).map_err(unusable)?;
+        Ok(Self(file))
+    }
+
+    /// A path that opens it anew, from its beginning, in this process.
+    fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd())
+    }
 }

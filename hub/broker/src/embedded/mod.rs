@@ -41,7 +41,8 @@ use sessions::Sessions;
 /// How long a shutdown waits for sessions to end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// The broker inside the hub's process. Dropping it stops listening; [`Broker::shutdown`] also tells the sessions.
+/// The broker inside the hub's process. Dropping it stops listening; [`Broker::shutdown`] also ends the
+/// sessions.
 pub struct EmbeddedBroker {
     config: BrokerConfig,
     main: Engine,
