@@ -74,9 +74,10 @@ macro_rules! through_a_frame {
     ($message:expr, $set:ty, $case:path) => {{
         let message = &$message;
         let (hub, device) = (Key::new(1), Key::new(2));
-        let (mut scratch, mut buffer) = (vec![0; 8 << 20], vec![0; 8 << 20]);
+        let length = encoded(message).len();
+        let (mut scratch, mut buffer) = (vec![0; length + 64], vec![0; length + 1024]);
         let sealed = message.seal(&hub, meta(&hub, &device, 1), &mut scratch, &mut buffer);
-        if encoded(message).len() + 4096 < MAX_FRAME {
+        if length + 4096 < MAX_FRAME {
             let frame = Frame::decode(sealed.unwrap()).unwrap();
             envelope::open(&frame, &device.address(), &hub.address(), None).unwrap();
             prop_assert_eq!(&<$set>::read(&frame), &Ok($case(message.clone())));

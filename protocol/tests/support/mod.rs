@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use k256::ecdsa::SigningKey;
 use sosna_protocol::{
     Address, Hash, Signature,
-    codec::{Encode, Writer},
+    codec::{Encode, EncodeError, Writer},
     envelope::Meta,
     identity::Sign,
 };
@@ -44,10 +44,15 @@ pub fn keep<T: ?Sized>(value: impl Into<Box<T>>) -> &'static T {
 }
 
 pub fn encoded<T: Encode + ?Sized>(value: &T) -> &'static [u8] {
-    let mut buffer = vec![0; 8 << 20];
-    let mut writer = Writer::new(&mut buffer);
-    value.encode(&mut writer).unwrap();
-    let length = writer.written();
+    let mut buffer = vec![0; 16 << 10];
+    let length = loop {
+        let mut writer = Writer::new(&mut buffer);
+        match value.encode(&mut writer) {
+            Ok(()) => break writer.written(),
+            Err(EncodeError::Full) => buffer.resize(buffer.len() * 4, 0),
+            Err(error) => panic!("{error}"),
+        }
+    };
     keep(&buffer[..length])
 }
 

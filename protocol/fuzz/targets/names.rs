@@ -1,0 +1,4 @@
+//! libFuzzer's entry to [`sosna_protocol_fuzz::names`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sosna_protocol_fuzz::names(bytes));
