@@ -71,9 +71,9 @@ pub enum ImageError {
         source: UnpackError,
     },
     /// The request names no source and the image is not here.
-    #[error("the image {digest} is not on this device and no source is named")]
+    #[error("{digest} is not on this device and no source is named; name a registry or a content server")]
     NoSource {
-        /// The manifest.
+        /// The manifest, configuration or layer.
         digest: Digest,
     },
     /// Another process uses the store.
@@ -122,7 +122,7 @@ pub enum SourceError {
     #[error("unknown there")]
     Unknown,
     /// The source wants other credentials.
-    #[error("not authorised (HTTP {0}); check the registry's credentials")]
+    #[error("not authorised (HTTP {0}): it wants other credentials, or hides that it has no such image")]
     Unauthorised(u16),
     /// Nobody answers.
     #[error("unreachable: {0}")]

@@ -63,6 +63,10 @@ impl<'a> Sources<'a> {
     pub(crate) fn new(list: &'a [Source]) -> Self {
         Self { list, given_up: vec![None; list.len()] }
     }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
 }
 
 impl From<SourceError> for Trouble {
@@ -86,7 +90,7 @@ pub(crate) async fn fetch(
     wanted: Wanted,
     tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(), ImageError> {
-    if sources.list.is_empty() {
+    if sources.is_empty() {
         return Err(ImageError::NoSource { digest: wanted.digest });
     }
     let mut failures = Vec::new();

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -94,6 +94,13 @@ pub(crate) struct Reservation {
 pub(crate) struct UnpackRoom {
     ledger: Arc<Ledger>,
     pub(crate) bytes: u64,
+}
+
+/// What is being removed counts until it is gone.
+#[derive(Debug)]
+struct Buried {
+    ledger: Arc<Ledger>,
+    bytes: u64,
 }
 
 /// Keeps a blob from being collected while it is worked with; measures it when dropped.
@@ -332,47 +339,53 @@ impl Ledger {
     pub(crate) async fn evict_to(self: &Arc<Self>, target: u64) -> Result<Collected, ImageError> {
         let mut collected = Collected::default();
         let mut graves = Vec::new();
-        let mut buried = 0;
-        {
+        let mut failed = Ok(());
+        let buried = {
             let mut state = self.state();
-            while state.used().saturating_sub(state.deleting) > target {
+            while failed.is_ok() && state.used().saturating_sub(state.deleting) > target {
                 let Some(victim) = state.victim() else { break };
-                // Renamed within the lock, so that nobody can find it any more; removed outside.
-                let (bytes, paths) = match victim {
-                    Victim::Blob(digest) => {
-                        collected.blobs += 1;
-                        let bytes = state.blobs.remove(&digest).map_or(0, |blob| blob.bytes);
-                        (bytes, vec![self.disk.blob(digest), self.disk.part(digest)])
-                    }
-                    Victim::Layer(diff_id) => {
-                        collected.layers += 1;
-                        let bytes = state.layers.remove(&diff_id).map_or(0, |layer| layer.note.bytes);
-                        remove(&self.disk.layer_note(diff_id))?;
-                        (bytes, vec![self.disk.layer(diff_id)])
-                    }
-                };
-                for path in paths.into_iter().filter(|path| path.symlink_metadata().is_ok()) {
-                    let grave = self.disk.aside();
-                    std::fs::rename(&path, &grave).map_err(|e| ImageError::io("evicting", path, e))?;
-                    graves.push(grave);
-                }
-                collected.bytes += bytes;
-                buried += bytes;
-                state.deleting += bytes;
-                self.forget_images(&mut state)?;
+                failed = self.bury(&mut state, victim, &mut collected, &mut graves);
             }
+            Buried { ledger: Arc::clone(self), bytes: collected.bytes }
+        };
+        // A dropped future must not take its share of the account along: the guard goes with the work.
+        let removed = tokio::task::spawn_blocking(move || {
+            let _buried = buried;
+            graves.iter().try_for_each(|grave| remove(grave))
+        });
+        let removed = removed.await.map_err(std::io::Error::other);
+        removed.map_err(|e| ImageError::io("evicting from", self.disk.root(), e))??;
+        failed.map(|()| collected)
+    }
+
+    /// Takes a victim out of the account and out of sight, within the lock, so that nobody can find it any more.
+    fn bury(
+        &self,
+        state: &mut State,
+        victim: Victim,
+        collected: &mut Collected,
+        graves: &mut Vec<PathBuf>,
+    ) -> Result<(), ImageError> {
+        let (bytes, paths) = match victim {
+            Victim::Blob(digest) => {
+                collected.blobs += 1;
+                let bytes = state.blobs.remove(&digest).map_or(0, |blob| blob.bytes);
+                (bytes, vec![self.disk.blob(digest), self.disk.part(digest)])
+            }
+            Victim::Layer(diff_id) => {
+                collected.layers += 1;
+                let bytes = state.layers.remove(&diff_id).map_or(0, |layer| layer.note.bytes);
+                (bytes, vec![self.disk.layer(diff_id), self.disk.layer_note(diff_id)])
+            }
+        };
+        collected.bytes += bytes;
+        state.deleting += bytes;
+        for path in paths.into_iter().filter(|path| path.symlink_metadata().is_ok()) {
+            let grave = self.disk.aside();
+            std::fs::rename(&path, &grave).map_err(|e| ImageError::io("evicting", path, e))?;
+            graves.push(grave);
         }
-        if graves.is_empty() {
-            self.state().deleting -= buried;
-            return Ok(collected);
-        }
-        let removed =
-            tokio::task::spawn_blocking(move || graves.iter().try_for_each(|grave| remove(grave))).await;
-        self.state().deleting -= buried;
-        self.changed.notify_waiters();
-        removed
-            .map_err(|e| ImageError::io("evicting from", self.disk.root(), std::io::Error::other(e)))??;
-        Ok(collected)
+        self.forget_images(state)
     }
 
     /// An image without any of its layers is no image; its documents may go too.
@@ -401,6 +414,13 @@ fn length(path: &Path) -> u64 {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.ledger.state().reserved -= self.bytes;
+        self.ledger.changed.notify_waiters();
+    }
+}
+
+impl Drop for Buried {
+    fn drop(&mut self) {
+        self.ledger.state().deleting -= self.bytes;
         self.ledger.changed.notify_waiters();
     }
 }

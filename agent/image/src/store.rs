@@ -355,6 +355,9 @@ impl ImageStore {
         let path = self.disk.blob(layer.digest);
         if length(&path) != Some(layer.size) {
             remove(&path)?;
+            if sources.is_empty() {
+                return Err(ImageError::NoSource { digest: layer.digest });
+            }
             let have = length(&self.disk.part(layer.digest)).unwrap_or(0);
             let room = self.ledger.reserve("a compressed layer", layer.size.saturating_sub(have)).await?;
             let wanted = Wanted {
@@ -431,30 +434,30 @@ impl ImageStore {
         diff_id: Digest,
         room: u64,
     ) -> Result<LayerPin, ImageError> {
-        let aside = Aside(self.disk.aside());
+        let aside = Aside(Some(self.disk.aside()));
         let path = self.disk.blob(layer.digest);
         let blob = File::open(&path).map_err(|e| ImageError::io("opening", path, e))?;
-        let made = fs::create_dir(&aside.0).and_then(|()| {
+        let made = fs::create_dir(aside.path()).and_then(|()| {
             // An image's root is open to its users, whatever this process's umask is.
-            Ok(rustix::fs::chmod(&aside.0, Mode::from_raw_mode(0o755))?)
+            Ok(rustix::fs::chmod(aside.path(), Mode::from_raw_mode(0o755))?)
         });
-        made.map_err(|e| ImageError::io("making", &aside.0, e))?;
+        made.map_err(|e| ImageError::io("making", aside.path(), e))?;
         let mut limits = self.options.limits.clone().unwrap_or_else(|| Limits::for_store(self.limit_bytes()));
         limits.disk_bytes = limits.disk_bytes.min(room);
         let job = Job {
             program: &self.options.unpacker,
             blob,
-            target: aside.0.clone(),
+            target: aside.path().to_owned(),
             diff_id,
             limits,
             mode: self.mode,
         };
         let outcome = match unpack(job).await {
             Ok(outcome) => outcome,
-            Err(UnpackError::Finish(error)) => {
-                return Err(ImageError::io("completing a layer in", self.disk.root(), error));
+            Err(error) => {
+                aside.remove().await;
+                return Err(self.unpack_error(layer, error));
             }
-            Err(source) => return Err(ImageError::Unpack { digest: layer.digest, source }),
         };
         tracing::debug!(%diff_id, unpacked = ?outcome.unpacked, "a layer is unpacked");
         self.note_sandbox(outcome.sandbox);
@@ -466,8 +469,15 @@ impl ImageStore {
         // The note first: a layer without one is thrown away at the next start, a note without layer too.
         self.disk.write_note(&self.disk.layer_note(diff_id), &note)?;
         let place = self.disk.layer(diff_id);
-        publish(&aside.0, &place).map_err(|e| ImageError::io("publishing", place, e))?;
+        publish(aside.path(), &place).map_err(|e| ImageError::io("publishing", place, e))?;
         Ok(self.ledger.add_layer(diff_id, note))
+    }
+
+    fn unpack_error(&self, layer: &Descriptor, error: UnpackError) -> ImageError {
+        match error {
+            UnpackError::Finish(error) => ImageError::io("completing a layer in", self.disk.root(), error),
+            source => ImageError::Unpack { digest: layer.digest, source },
+        }
     }
 
     fn note_sandbox(&self, report: SandboxReport) {
@@ -483,15 +493,40 @@ impl ImageStore {
     }
 }
 
-/// A folder in `tmp` that goes away unless it was renamed.
-struct Aside(PathBuf);
+/// A folder in `tmp` that goes away unless it was renamed. Removing takes time, so it is done beside the runtime; at
+/// the latest the next start empties `tmp`.
+struct Aside(Option<PathBuf>);
+
+impl Aside {
+    fn path(&self) -> &Path {
+        self.0.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Removes the folder before going on.
+    async fn remove(mut self) {
+        if let Some(path) = self.0.take() {
+            // A task that cannot be joined panicked or was cut off by the end of the runtime.
+            let _ = tokio::task::spawn_blocking(move || remove_aside(&path)).await;
+        }
+    }
+}
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // At the latest the next start empties tmp.
-        if let Err(error) = remove(&self.0) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a half-unpacked layer stays for now");
+        let Some(path) = self.0.take().filter(|path| path.symlink_metadata().is_ok()) else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || remove_aside(&path))),
+            Err(_) => remove_aside(&path),
         }
+    }
+}
+
+fn remove_aside(path: &Path) {
+    if let Err(error) = remove(path) {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a half-unpacked layer stays until the next start"
+        );
     }
 }
 

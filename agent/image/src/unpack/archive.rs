@@ -333,4 +333,53 @@ mod tests {
             assert!(Extensions::default().read_pax(wrong, &limits).is_err(), "{wrong:?}");
         }
     }
+
+    #[test]
+    fn spoilt_archives_end_in_an_answer() {
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_pax_extensions([("mtime", &b"1.5"[..]), ("SCHILY.xattr.user.a", b"b\nc")]).unwrap();
+        let mut header = Header::new_gnu();
+        header.set_size(700);
+        header.set_mode(0o644);
+        header.set_uid(1);
+        header.set_gid(2);
+        header.set_mtime(3);
+        builder.append_data(&mut header, "long/".repeat(40), &[7; 700][..]).unwrap();
+        let good = builder.into_inner().unwrap();
+        let limits = Limits::for_store(1 << 20);
+        let mut whole = Archive::new(&good[..], &limits);
+        let entry = whole.next().unwrap().unwrap();
+        assert_eq!((entry.path.len(), entry.size, entry.modified), (200, 700, (1, 500_000_000)));
+        assert!(whole.next().unwrap().is_none());
+        let mut seed = 1_u64;
+        let mut random = |bound: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(seed >> 33).unwrap() % bound
+        };
+        let mut refused = 0;
+        for _ in 0..20_000 {
+            let mut bytes = good.clone();
+            let header = random(bytes.len() / 512) * 512;
+            for _ in 0..=random(3) {
+                let at = random(bytes.len());
+                bytes[at] = u8::try_from(random(256)).unwrap();
+            }
+            // The check sum made right again, so that what lies behind it is reached.
+            if header + 512 <= bytes.len() {
+                let block = &mut bytes[header..header + 512];
+                let sum: u32 =
+                    (0..512).map(|i| if (148..156).contains(&i) { 32 } else { u32::from(block[i]) }).sum();
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+            bytes.truncate(random(bytes.len()) + bytes.len() / 2);
+            let mut archive = Archive::new(&bytes[..], &limits);
+            let mut buffer = [0; 100];
+            let all = (0..100).try_for_each(|_| match archive.next()? {
+                Some(_) => archive.read_data(&mut buffer).map(drop),
+                None => Ok(()),
+            });
+            refused += u32::from(all.is_err());
+        }
+        assert!((1000..20_000).contains(&refused), "{refused}");
+    }
 }

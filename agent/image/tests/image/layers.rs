@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
 };
 
@@ -32,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("layers::damaged_layers_are_refused", damaged_layers_are_refused),
     ("layers::wrong_diff_id_is_refused", wrong_diff_id_is_refused),
     ("layers::all_compressions", all_compressions),
+    ("layers::what_gnu_tar_writes", what_gnu_tar_writes),
 ];
 
 pub(crate) const LIMIT: u64 = 256 << 20;
@@ -119,6 +121,10 @@ fn everything_that_a_layer_may_hold() -> Ran {
             ("SCHILY.xattr.security.selinux", b"z"),
         ])
         .dir("marked")
+        .pax(&[("mtime", b"-1.5")])
+        .file("before-1970", b"")
+        .pax(&[("mtime", b"9223372036854775807")])
+        .file("after-all", b"")
         .file(&long, b"long")
         .file("implied/by/path", b"p")
         .tar();
@@ -149,6 +155,7 @@ fn everything_that_a_layer_may_hold() -> Ran {
     assert_eq!(modified(&root.join("tmp/owned")), 1_234_567_890);
     assert_eq!(modified(&root.join("tmp")), 1_000_000_000, "a folder's time is not that of its last entry");
     assert_eq!(modified(&root.join("abs")), 1_000_000_000);
+    assert_eq!(modified(&root.join("before-1970")), -2);
     assert_eq!((modified(&root.join("noted")), stat("noted").mtime_nsec()), (1_500_000_000, 250_000_000));
     assert_eq!(xattr(&root.join("noted"), "user.note").as_deref(), Some(&b"line\n2"[..]));
     assert_eq!(xattr(&root.join("marked"), "trusted.overlay.opaque"), None);
@@ -460,6 +467,37 @@ fn all_compressions() -> Ran {
         let image = ensure(&scene, &Recipe::packed([(blob, Digest::of(&tar))])).unwrap();
         let found = fs::read(image.layers[0].join("text")).unwrap();
         assert_eq!(found.len(), 320_000, "compression {i}");
+    }
+    Ran::Passed
+}
+
+/// A tree of this machine, packed by another program in its two formats.
+fn what_gnu_tar_writes() -> Ran {
+    let source = Path::new("/usr/lib/git-core");
+    let source = if source.is_dir() { source } else { Path::new("/etc/alternatives") };
+    for format in ["gnu", "pax"] {
+        let packed = Command::new("tar")
+            .args(["--create", "--numeric-owner", "--format", format, "--directory"])
+            .arg(source)
+            .arg(".")
+            .output();
+        let tar = match packed {
+            Ok(output) if output.status.success() => output.stdout,
+            other => return Ran::Skipped(format!("tar cannot pack {}: {other:?}", source.display())),
+        };
+        let scene = Scene::new();
+        let image = ensure(&scene, &Recipe::packed([(gzip(&tar), Digest::of(&tar))])).unwrap();
+        let (found, expected) = (list(&image.layers[0]), list(source));
+        assert!(expected.len() > 20);
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        for (path, text) in &expected {
+            assert!(found[path] == *text, "{path} differs");
+            assert_eq!(modified(&image.layers[0].join(path)), modified(&source.join(path)), "{path}");
+            if is_root() {
+                let uid = |root: &Path| fs::symlink_metadata(root.join(path)).unwrap().uid();
+                assert_eq!(uid(&image.layers[0]), uid(source), "{path}");
+            }
+        }
     }
     Ran::Passed
 }

@@ -267,6 +267,13 @@ fn a_dropped_call_leaves_nothing() -> Ran {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(!unpackers().contains(&pid));
+        let tmp = scene.root().join("tmp");
+        for _ in 0..500 {
+            if fs::read_dir(&tmp).unwrap().count() == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         scene.assert_clean();
         scene.store.ensure(&request).await.unwrap();
         assert_eq!(scene.store.used_bytes() / MIB, 192);
