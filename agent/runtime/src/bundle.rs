@@ -66,7 +66,9 @@ pub(crate) fn config(spec: &ContainerSpec, place: &Place<'_>) -> Value {
         namespaces.push("user");
     }
     let kept: &[&str] = if spec.user.uid == 0 { &CAPABILITIES } else { &[] };
-    let mut user = json!({ "uid": spec.user.uid, "gid": spec.user.gid, "umask": 0o022 });
+    // A rootless container has one user: whoever the program should be, it is that one.
+    let (uid, gid) = if e.rootless { (0, 0) } else { (spec.user.uid, spec.user.gid) };
+    let mut user = json!({ "uid": uid, "gid": gid, "umask": 0o022 });
     if !spec.user.additional.is_empty() && !e.rootless {
         user["additionalGids"] = json!(spec.user.additional);
     }

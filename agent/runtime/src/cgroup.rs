@@ -56,6 +56,11 @@ impl Hierarchies {
         Self { kind, roots }
     }
 
+    /// What is mounted, if it is ours to use.
+    pub(crate) fn usable(kind: CgroupKind) -> Self {
+        if kind == CgroupKind::None { Self { kind, roots: Vec::new() } } else { Self::detect() }
+    }
+
     /// Whether limits of this kind (`memory`, `pids`, `cpu`) can be set by us; if not, why.
     pub(crate) fn can_limit(&self, controller: &str) -> Result<(), String> {
         let (root, here) = match self.kind {

@@ -63,12 +63,17 @@ impl Enforcement {
         !self.missing.iter().any(|m| m.what == what)
     }
 
-    /// Tries everything. Only in a process of its own with one thread, in a mount namespace of its own: it forks
-    /// and mounts.
-    pub(crate) fn probe(scratch: &Path) -> Self {
+    /// Tries everything. Only in a process of its own with one thread, in namespaces of its own (or told why there
+    /// are none): it forks and mounts.
+    pub(crate) fn probe(scratch: &Path, rootless: bool, namespaces: crate::Result<()>) -> Self {
         let mut missing = Vec::new();
         let mut lacks = |what: &str, reason: String| missing.push(Missing { what: what.into(), reason });
-        let rootless = !nix::unistd::geteuid().is_root();
+        if let Err(e) = namespaces {
+            lacks(
+                "containers",
+                format!("the kernel refuses the namespaces they need: {}", crate::error::chain(&e)),
+            );
+        }
         let hierarchies = Hierarchies::detect();
         let mut usable = false;
         for controller in ["memory", "pids", "cpu"] {
@@ -86,7 +91,7 @@ impl Enforcement {
         let users = if rootless {
             lacks(
                 "user id range",
-                "an ordinary user can map only itself: root in the container is this user".into(),
+                "an ordinary user can map only itself: all in a container runs as this user".into(),
             );
             UserMapping::Single
         } else {

@@ -50,13 +50,20 @@ impl SeccompExecutor {
 
 impl Executor for SeccompExecutor {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        let path = spec_path(spec);
-        find(arguments(spec).first().map_or("", String::as_str), &path).map(drop).map_err(
-            |(code, message)| {
-                self.report(code, &message);
-                ExecutorValidationError::ArgValidationError(message)
-            },
-        )
+        let refuse = |code: i32, message: String| {
+            self.report(code, &message);
+            Err(ExecutorValidationError::ArgValidationError(message))
+        };
+        // Already here, so that a container that waits for its start does not outlive its shim.
+        if self.die_with_parent
+            && let Err(e) = sys::die_with_parent()
+        {
+            return refuse(NOT_EXECUTABLE, format!("cannot tie the container to its shim: {e}"));
+        }
+        match find(arguments(spec).first().map_or("", String::as_str), &spec_path(spec)) {
+            Ok(_) => Ok(()),
+            Err((code, message)) => refuse(code, message),
+        }
     }
 
     fn setup_envs(&self, envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
@@ -92,11 +99,6 @@ impl Executor for SeccompExecutor {
             self.report(NOT_EXECUTABLE, &message);
             Err(ExecutorError::Other(message))
         };
-        if self.die_with_parent
-            && let Err(e) = sys::die_with_parent()
-        {
-            return fail("cannot tie the container to its shim", e);
-        }
         // Rust ignores SIGPIPE and a create time-out leaves a handler; neither is the program's business.
         if let Err(e) = sys::default_signals() {
             return fail("cannot reset the signals", e);

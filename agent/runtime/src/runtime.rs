@@ -346,8 +346,12 @@ impl Runtime {
             }
         }
         for id in self.0.ranges.holders() {
-            if !self.task_dir(&id).exists() {
+            // A shim that died after its last word, or a removal cut short.
+            let task_dir = self.task_dir(&id);
+            if !is_held(&task_dir)? && (!task_dir.exists() || ExitRecord::read(&task_dir)?.is_some()) {
                 self.0.ranges.release(&id)?;
+                let state_dir = self.state_dir(&id);
+                durable::remove_tree(&state_dir).at("remove", state_dir)?;
             }
         }
         failure.map_or(Ok(settled), Err)
@@ -362,7 +366,7 @@ impl Runtime {
             if ExitRecord::read(&task_dir)?.is_some() || is_held(&task_dir)? {
                 return Ok(false);
             }
-            shim::sweep(&id)?;
+            shim::sweep(&id, this.0.enforcement.cgroups)?;
             this.0.ranges.release(&id)?;
             let state_dir = this.state_dir(&id);
             durable::remove_tree(&state_dir).at("remove", state_dir)?;

@@ -24,6 +24,9 @@ const BLOCK: u64 = 4096;
 /// Inodes that ext4 and overlayfs use themselves.
 const OWN_INODES: u64 = 24;
 
+/// How many formatted images are kept.
+const TEMPLATES: usize = 32;
+
 /// A mounted scratch.
 #[derive(Debug)]
 pub(crate) struct Scratch {
@@ -53,6 +56,11 @@ impl Scratch {
             Some(options.as_str()),
         )?;
         Ok(Self { path: path.into(), method: DiskMethod::Tmpfs })
+    }
+
+    /// The same scratch by another path.
+    pub(crate) fn moved(&self, to: impl Fn(&Path) -> PathBuf) -> Self {
+        Self { path: to(&self.path), method: self.method }
     }
 
     /// Whether a program that writes now is likely to be told that the disk is full.
@@ -92,6 +100,7 @@ fn template(size: u64, inodes: u64, templates: &Path) -> io::Result<PathBuf> {
     }
     let mkfs = mkfs().ok_or_else(|| io::Error::other("mkfs.ext4 is not installed"))?;
     fs::create_dir_all(templates)?;
+    forget_old(templates);
     let aside = templates.join(format!(".ext4-{}", std::process::id()));
     let made = (|| {
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
@@ -115,6 +124,19 @@ fn template(size: u64, inodes: u64, templates: &Path) -> io::Result<PathBuf> {
         let _ = fs::remove_file(&aside);
     }
     made.map(|()| path)
+}
+
+/// Keeps the templates few: sizes are what buyers ask for.
+fn forget_old(templates: &Path) {
+    let entries = fs::read_dir(templates).into_iter().flatten().flatten();
+    let mut images: Vec<_> = entries
+        .filter(|e| e.file_name().to_string_lossy().ends_with(".img"))
+        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
+        .collect();
+    images.sort();
+    for (_, path) in images.iter().rev().skip(TEMPLATES - 1) {
+        let _ = fs::remove_file(path);
+    }
 }
 
 fn mkfs() -> Option<PathBuf> {

@@ -63,6 +63,23 @@ pub(crate) fn own_mounts(also: CloneFlags) -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).at("make private the mounts below", "/")
 }
 
+/// The namespaces in which an ordinary user may mount: users (itself as root), mounts, and a network, so that
+/// another one can be entered and left again.
+pub(crate) fn own_users() -> Result<()> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    own_mounts(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
+    let maps = [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("0 {uid} 1")),
+        ("gid_map", format!("0 {gid} 1")),
+    ];
+    for (file, content) in maps {
+        let path = Path::new("/proc/self").join(file);
+        fs::write(&path, content).at("map this user in", path)?;
+    }
+    Ok(())
+}
+
 impl Stage {
     /// Mounts it all. The mount namespace must be our own already.
     pub(crate) fn build(plan: &Plan<'_>) -> Result<Self> {
@@ -103,6 +120,33 @@ impl Stage {
             .at("make a disk of the right size for", spec.id.as_str())?;
         let merged = overlay(&base, layers.len(), first, plan.rootless)?;
         Ok(Self { base, merged, inputs: input_paths, scratch })
+    }
+
+    /// Makes the stage the root of this process, with nothing else of the host but `/proc`, `/dev` and `keep`.
+    ///
+    /// For an ordinary user on cgroup v1: libcontainer must not see the hierarchies, which it could not write to
+    /// and would fail on.
+    pub(crate) fn become_root(self, keep: &[&Path]) -> Result<Self> {
+        for folder in [Path::new("/proc"), Path::new("/dev")].iter().chain(keep) {
+            let to = self.base.join(folder.strip_prefix("/").unwrap_or(folder));
+            fs::create_dir_all(&to).at("create", &to)?;
+            mount(Some(*folder), &to, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+                .at("mount again", *folder)?;
+        }
+        for folder in ["sys/fs/cgroup", "old"] {
+            let path = self.base.join(folder);
+            fs::create_dir_all(&path).at("create", path)?;
+        }
+        nix::unistd::pivot_root(&self.base, &self.base.join("old")).at("make a root of", &self.base)?;
+        std::env::set_current_dir("/").at("enter", "/")?;
+        nix::mount::umount2("/old", nix::mount::MntFlags::MNT_DETACH).at("let go of", "the host's root")?;
+        let moved = |path: &Path| Path::new("/").join(path.strip_prefix(&self.base).unwrap_or(path));
+        Ok(Self {
+            base: "/".into(),
+            merged: moved(&self.merged),
+            inputs: self.inputs.iter().map(|p| moved(p)).collect(),
+            scratch: self.scratch.moved(moved),
+        })
     }
 
     /// Makes a path of the container writable below a read-only root: resolves it within the root, makes what is

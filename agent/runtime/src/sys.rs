@@ -144,6 +144,21 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
     Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
 }
 
+/// Kills and reaps all children of this process, which has one thread. For what a failed creation left: without
+/// control groups there is no other way to find it.
+pub(crate) fn kill_children() {
+    use nix::sys::{
+        signal::{Signal, kill},
+        wait::waitpid,
+    };
+    let list = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    for pid in list.split_whitespace().filter_map(|p| p.parse().ok()).map(Pid::from_raw) {
+        if kill(pid, Signal::SIGKILL).is_ok() {
+            let _ = waitpid(pid, None);
+        }
+    }
+}
+
 /// Gives all signals their default actions and blocks none, as a new program expects.
 pub(crate) fn default_signals() -> io::Result<()> {
     use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};

@@ -100,6 +100,10 @@ fn pid_of(container: &Container) -> Result<Pid> {
 /// Makes a container. The report ends when its program is executed, or says why it could not be.
 fn make(order: &Order<'_>, root: &Path) -> Result<(Container, File)> {
     container_dir(order.id, root)?;
+    if nix::unistd::geteuid().is_root() {
+        // A container without additional groups would inherit ours.
+        nix::unistd::setgroups(&[]).during("give up the caller's groups")?;
+    }
     fs::create_dir_all(root).during("create the state folder")?;
     let bundle = fs::canonicalize(order.bundle).during("find the bundle")?;
     let spec = read_spec(&bundle)?;

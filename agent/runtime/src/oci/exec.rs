@@ -18,6 +18,10 @@ pub(super) fn exec(args: &Exec, root: &Path) -> Result<i32> {
     let container = load(&args.container_id, root)?;
     let spec = read_spec(container.bundle())?;
     let executor = SeccompExecutor { filters: filters(&spec, root)?, report: None, die_with_parent: false };
+    if nix::unistd::geteuid().is_root() {
+        // A process without additional groups would inherit ours.
+        nix::unistd::setgroups(&[]).during("give up the caller's groups")?;
+    }
     let (user, group) = args.user.map_or((None, None), |(user, group)| (Some(user), group));
     sys::interrupt_after(std::time::Duration::from_secs(120)).during("set a timer")?;
     let pid = ContainerBuilder::new(args.container_id.clone(), SyscallType::default())

@@ -56,7 +56,7 @@ pub(super) struct Created {
 pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failure> {
     let spec = &request.spec;
     let range = request.range_first.map(|first| (first, uids::WIDTH));
-    let writable = writable(spec, stage, range)?;
+    let writable = writable(spec, stage, range, request.enforcement.rootless)?;
     let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
     let config = bundle::config(
         spec,
@@ -82,6 +82,13 @@ pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failur
     for end in [&stdout, &stderr, &report] {
         fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
+    if let Some((first, _)) = range {
+        // Its own streams are the program's to open again, as /dev/stdout.
+        let (uid, gid) = (first.saturating_add(spec.user.uid), first.saturating_add(spec.user.gid));
+        for end in [&stdout_write, &stderr_write] {
+            nix::unistd::fchown(end, Some(uid.into()), Some(gid.into()))?;
+        }
+    }
     let mut report = File::from(report);
     let executor = SeccompExecutor { filters, report: Some(report_write.as_raw_fd()), die_with_parent: true };
 
@@ -97,13 +104,12 @@ pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failur
                 exit_code: START_FAILED,
                 message: "the container has no process; see the kernel's log".into(),
             })?;
-            if request.enforcement.rootless || spec.network == crate::Network::None {
-                // The container works without it, so a kernel without IPv4 is no reason to fail.
-                let _ = loopback_up(init);
-            }
+            // The container works without it, so a kernel without IPv4 is no reason to fail.
+            let _ = loopback_up(init);
             Ok(Created { container, init, stdout, stderr, report })
         }
         Err(error) => {
+            sys::kill_children();
             let mut text = Vec::new();
             let _ = report.read_to_end(&mut text);
             if let Some((exit_code, message)) = executor::parse_report(&text) {
@@ -149,9 +155,12 @@ fn writable(
     spec: &ContainerSpec,
     stage: &Stage,
     range: Option<(u32, u32)>,
+    rootless: bool,
 ) -> Result<Vec<(String, std::path::PathBuf)>, Failure> {
     let first = range.map_or(0, |(first, _)| first);
-    let owner = (first.saturating_add(spec.user.uid), first.saturating_add(spec.user.gid));
+    // Without a range there is only this one user to own anything (rootless).
+    let mapped = |id: u32| if rootless { 0 } else { first.saturating_add(id) };
+    let owner = (mapped(spec.user.uid), mapped(spec.user.gid));
     let mut folders: Vec<String> = Vec::new();
     for output in &spec.outputs {
         let plain = output.trim_end_matches('/');

@@ -26,7 +26,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cgroup::Hierarchies,
+    cgroup::{CgroupKind, Hierarchies},
     enforcement::Enforcement,
     error::{At, Result, RuntimeError, chain},
     record::{EndCause, ExitRecord},
@@ -112,9 +112,10 @@ pub fn run_if_requested() {
 
 /// Prints what holds on this machine, as JSON.
 fn probe(folder: &Path) -> i32 {
-    // For an ordinary user there is nothing to mount; the probe then finds out just that.
-    let _ = stage::own_mounts(nix::sched::CloneFlags::empty());
-    let found = Enforcement::probe(folder);
+    let rootless = !nix::unistd::geteuid().is_root();
+    let namespaces =
+        if rootless { stage::own_users() } else { stage::own_mounts(nix::sched::CloneFlags::empty()) };
+    let found = Enforcement::probe(folder, rootless, namespaces);
     match serde_json::to_writer(io::stdout().lock(), &found) {
         Ok(()) => 0,
         Err(_) => 1,
@@ -150,6 +151,10 @@ fn prepare(task_dir: &Path) -> Result<Option<(Request, File, std::os::unix::net:
     // A session of our own: signals to the agent's terminal or group are not for us.
     let _ = nix::unistd::setsid();
     let _ = env::set_current_dir("/");
+    if nix::unistd::geteuid().is_root() {
+        // The container's init would inherit ours.
+        nix::unistd::setgroups(&[]).at("give up the groups of", "the agent")?;
+    }
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
 
     let path = task_dir.join(LOCK);
@@ -181,8 +186,17 @@ fn say_ready() {
 
 /// Clears away what the container leaves and makes its end known.
 fn finish(request: &Request, record: &ExitRecord) -> i32 {
-    let swept = sweep(&request.spec.id);
-    let written = record.write(&request.task_dir);
+    sys::kill_children();
+    let swept = sweep(&request.spec.id, request.enforcement.cgroups);
+    let mut written = record.write(&request.task_dir);
+    for _ in 0..60 {
+        if written.is_ok() {
+            break;
+        }
+        // A host disk that is full now may have room in a moment; without its record the work is lost.
+        std::thread::sleep(Duration::from_secs(1));
+        written = record.write(&request.task_dir);
+    }
     for problem in [swept.as_ref().err(), written.as_ref().err()].into_iter().flatten() {
         eprintln!("{}", chain(problem));
     }
@@ -195,8 +209,8 @@ fn finish(request: &Request, record: &ExitRecord) -> i32 {
 }
 
 /// Kills what is in a container's control groups and removes them.
-pub(crate) fn sweep(id: &ContainerId) -> Result<()> {
-    let group = Hierarchies::detect().group(id.as_str());
+pub(crate) fn sweep(id: &ContainerId, cgroups: CgroupKind) -> Result<()> {
+    let group = Hierarchies::usable(cgroups).group(id.as_str());
     if !group.exists() {
         return Ok(());
     }

@@ -34,11 +34,15 @@ pub(super) fn container(
     if e.users == UserMapping::Range && request.range_first.is_none() {
         return Err(Failure { exit_code: START_FAILED, message: "no range of user ids was assigned".into() });
     }
-    stage::own_mounts(CloneFlags::empty())?;
-    let group = Hierarchies::detect().group(spec.id.as_str());
+    if e.rootless {
+        stage::own_users()?;
+    } else {
+        stage::own_mounts(CloneFlags::empty())?;
+    }
+    let group = Hierarchies::usable(e.cgroups).group(spec.id.as_str());
     // What a shim before us left under the same name must not be counted as this container's.
-    super::sweep(&spec.id)?;
-    let stage = Stage::build(&Plan {
+    super::sweep(&spec.id, e.cgroups)?;
+    let mut stage = Stage::build(&Plan {
         spec,
         range: request.range_first.map(|first| (first, uids::WIDTH)),
         rootless: e.rootless,
@@ -46,6 +50,9 @@ pub(super) fn container(
         templates: &request.data_dir.join("scratch"),
         keep: &[&request.task_dir, &request.state_dir, &request.data_dir],
     })?;
+    if e.rootless {
+        stage = stage.become_root(&[&request.data_dir, &request.state_dir])?;
+    }
     let mut created = create::create(request, &stage)?;
     let limit = spec.limits.log_bytes;
     let log = |pipe, name: &str| {

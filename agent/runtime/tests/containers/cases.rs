@@ -251,7 +251,8 @@ fn capabilities(env: &Env) {
     // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE
     assert_eq!(caps(&out, "CapEff"), 0b100_1111_1011, "{out}");
     assert_eq!(caps(&out, "CapBnd"), 0b100_1111_1011);
-    spec = env.script("cat /proc/self/status");
+    assert!(out.lines().any(|l| l.trim_end() == "Groups:"), "no groups of the agent: {out}");
+    spec = env.script("cat /proc/self/status; echo again > /dev/stdout");
     spec.user.uid = 1000;
     spec.user.gid = 1000;
     let (_, out, _) = env.run(&spec);
@@ -259,6 +260,7 @@ fn capabilities(env: &Env) {
         assert_eq!(caps(&out, set), 0, "{set}");
     }
     assert!(out.contains("Uid:\t1000\t1000\t1000\t1000"), "{out}");
+    assert!(out.ends_with("again\n"), "{out}");
 }
 
 fn ids_are_mapped(env: &Env) {

@@ -19,6 +19,9 @@ use crate::{Env, config, processes, traces};
 pub(crate) const ALL: &[crate::Case] = &[
     ("shim_killed", shim_killed),
     ("agent_killed", agent_killed),
+    ("creation_that_hangs", creation_that_hangs),
+    ("without_user_namespaces", without_user_namespaces),
+    ("as_an_ordinary_user", as_an_ordinary_user),
     ("many_while_threads_read_the_environment", many_while_threads_read_the_environment),
 ];
 
@@ -81,6 +84,127 @@ fn shim_killed(env: &Env) {
     assert!(processes("sleep\x001000").is_empty());
     let held = fs::read_dir(env.folder.join("data/uids")).unwrap().count();
     assert_eq!(held, 0, "user ids come back");
+}
+
+fn creation_that_hangs(env: &Env) {
+    // Who looks up the user's home folder opens a pipe that nobody writes to, and waits for ever.
+    let layer = env.folder.join("layers/trap");
+    fs::create_dir_all(layer.join("etc")).unwrap();
+    nix::unistd::mkfifo(&layer.join("etc/passwd"), nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+    let mut config = config(&env.folder.join("impatient"));
+    config.create_timeout = Duration::from_millis(700);
+    let runtime = Runtime::open(config).unwrap();
+    let mut spec = env.script("true");
+    spec.layers.push(layer);
+    let begun = Instant::now();
+    let record = env.tokio.block_on(async {
+        runtime.start(&spec).await.unwrap();
+        runtime.wait(&spec.id).await.unwrap()
+    });
+    let EndCause::StartFailed { message } = &record.cause else { panic!("{record:?}") };
+    assert!(message.contains("was not ready within"), "{message}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(traces(spec.id.as_str()).is_empty());
+    assert!(processes(spec.id.as_str()).is_empty());
+}
+
+fn without_user_namespaces(env: &Env) {
+    use std::os::unix::process::CommandExt;
+    // What a kernel without idmapped mounts would make the agent ask for.
+    let model = env.script("true");
+    env.run(&model);
+    let text = fs::read_to_string(env.runtime.task_dir(&model.id).join("request.json")).unwrap();
+    let spec = env
+        .script("id -u; grep -E 'CapEff|Seccomp:' /proc/self/status; cat /proc/self/uid_map; touch /out/x");
+    let mut request: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut asked = serde_json::to_value(&spec).unwrap();
+    asked["outputs"] = serde_json::json!(["/out/"]);
+    request["spec"] = asked;
+    request["range_first"] = serde_json::Value::Null;
+    request["enforcement"]["users"] = "none".into();
+    let task_dir = env.runtime.task_dir(&spec.id);
+    let state_dir = env.folder.join("state").join(spec.id.as_str());
+    request["task_dir"] = serde_json::json!(task_dir);
+    request["state_dir"] = serde_json::json!(state_dir);
+    fs::create_dir_all(&task_dir).unwrap();
+    fs::create_dir_all(&state_dir).unwrap();
+    fs::write(task_dir.join("request.json"), request.to_string()).unwrap();
+    let shim =
+        Command::new(std::env::current_exe().unwrap()).arg0("sosna-shim").arg("run").arg(&task_dir).status();
+    assert!(shim.unwrap().success());
+    let record = env.tokio.block_on(env.runtime.wait(&spec.id)).unwrap();
+    assert_eq!(record.cause, EndCause::Exited { code: 0 });
+    let out = fs::read_to_string(task_dir.join("stdout")).unwrap();
+    assert!(out.starts_with("0\nCapEff:\t00000000000004fb\nSeccomp:\t2\n"), "{out}");
+    assert!(out.contains("4294967295"), "{out}");
+    assert_eq!(record.outputs.len(), 2);
+}
+
+/// Runs some containers as whoever this process is, and says what came of them.
+pub(crate) fn rootless(args: &[String]) -> ExitCode {
+    assert!(!nix::unistd::geteuid().is_root());
+    let env = Env::new(Path::new(&args[0]));
+    println!("{}", serde_json::to_string(env.runtime.enforcement()).unwrap());
+    let mut spec = env.script(
+        "id -u; grep -E 'Seccomp:|CapEff' /proc/self/status; cat /etc/layer; cat /proc/net/dev | grep -c :; \
+         touch /x; echo $?; echo kept > /out/file; cat /in; exit 3",
+    );
+    spec.outputs = vec!["/out/".into()];
+    spec.user.uid = 1000;
+    fs::write(env.folder.join("in"), "input").unwrap();
+    spec.inputs = vec![sosna_runtime::Input { source: env.folder.join("in"), destination: "/in".into() }];
+    let (record, out, err) = env.run(&spec);
+    println!("{}\n{}\n{}", serde_json::to_string(&record).unwrap(), out.escape_debug(), err.escape_debug());
+
+    let mut spec = env.script("dd if=/dev/zero of=/out/file bs=1M count=20");
+    spec.outputs = vec!["/out/".into()];
+    println!("{}", serde_json::to_string(&env.run(&spec).0).unwrap());
+    let mut spec = env.script("trap '' TERM; sleep 1000");
+    spec.limits.wall = Duration::from_millis(300);
+    println!("{}", serde_json::to_string(&env.run(&spec).0).unwrap());
+
+    let marker = format!("2000{}", std::process::id());
+    let spec = env.script(&format!("sleep {marker} & echo ready; sleep {marker}"));
+    env.tokio.block_on(env.runtime.start(&spec)).unwrap();
+    env.until_written(&spec.id, "ready");
+    kill(shim_of(&env, &spec), Signal::SIGKILL).unwrap();
+    println!("{}", serde_json::to_string(&env.run(&spec).0).unwrap());
+    assert!(processes(&format!("sleep\0{marker}")).is_empty(), "processes are left");
+    ExitCode::SUCCESS
+}
+
+fn as_an_ordinary_user(env: &Env) {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (home, program) = (folder.path().join("home"), folder.path().join("agent"));
+    fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(12_345), Some(12_345)).unwrap();
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut command = Command::new(&program);
+    command.arg("as-rootless").arg(&home).uid(12_345).gid(12_345).current_dir("/");
+    let output = command.output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<_> = out.lines().collect();
+    let json = |n: usize| serde_json::from_str::<serde_json::Value>(lines[n]).unwrap();
+    let missing = json(0)["missing"].clone();
+    if missing.as_array().unwrap().iter().any(|m| m["what"] == "containers") {
+        eprintln!("SKIPPED as_an_ordinary_user: {missing}");
+        return;
+    }
+    assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
+    for what in ["memory limit", "pids limit", "cpu limit", "user id range"] {
+        let reason = missing.as_array().unwrap().iter().find(|m| m["what"] == what).unwrap();
+        assert!(!reason["reason"].as_str().unwrap().is_empty());
+    }
+    assert_eq!(json(1)["cause"], serde_json::json!({ "kind": "exited", "code": 3 }), "{out}");
+    assert_eq!(lines[2], r"0\nCapEff:\t0000000000000000\nSeccomp:\t2\ntop1\n1\ninput", "{out}");
+    assert!(lines[3].contains("Read-only file system"), "{out}");
+    assert_eq!(json(1)["outputs"].as_array().unwrap().len(), 2, "{out}");
+    assert_eq!(json(4)["cause"]["kind"], "disk_full", "{out}");
+    assert_eq!(json(5)["cause"]["kind"], "timed_out", "{out}");
+    assert_eq!(json(6)["cause"]["kind"], "lost", "{out}");
+    assert!(env.layers[0].exists());
 }
 
 /// Another agent over the same folders: starts what it is told to and dies.

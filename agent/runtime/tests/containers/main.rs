@@ -133,6 +133,7 @@ fn main() -> ExitCode {
     let filter = args.find(|a| !a.starts_with('-'));
     match filter.as_deref() {
         Some("as-agent") => return kills::agent(&args.collect::<Vec<_>>()),
+        Some("as-rootless") => return kills::rootless(&args.collect::<Vec<_>>()),
         Some("as-oci") => return sosna_runtime::oci::main(std::env::args_os().skip(2)),
         _ => {}
     }
