@@ -145,28 +145,33 @@ impl<'a, R: Read> Archive<'a, R> {
             other => Kind::Other(other.as_byte()),
         };
         let link = ext.link.unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned());
-        let number = |value: io::Result<u64>, what: &str| {
+        // Left blank means zero to every reader of tar but this crate's parser.
+        let blank = |field: &[u8]| field.iter().all(|b| matches!(b, 0 | b' '));
+        let number = |field: &[u8], value: io::Result<u64>, what: &str| {
+            if blank(field) {
+                return Ok(0);
+            }
             value.map_err(|_| broken(format!("the {what} of {} is not a number", printable(&path))))
         };
+        let fields = header.as_old();
         let owner = |value: u64, what: &str| match u32::try_from(value) {
             // The last one means "leave as it is" to chown(2).
             Ok(id) if id != u32::MAX => Ok(id),
             _ => Err(broken(format!("the {what} of {} is out of range", printable(&path)))),
         };
-        let uid = ext.uid.map_or_else(|| number(header.uid(), "owner"), Ok)?;
-        let gid = ext.gid.map_or_else(|| number(header.gid(), "group"), Ok)?;
+        let uid = ext.uid.map_or_else(|| number(&fields.uid, header.uid(), "owner"), Ok)?;
+        let gid = ext.gid.map_or_else(|| number(&fields.gid, header.gid(), "group"), Ok)?;
         let modified = match ext.modified {
             Some(modified) => modified,
-            None => (i64::try_from(number(header.mtime(), "time")?).unwrap_or(i64::MAX), 0),
+            None => (i64::try_from(number(&fields.mtime, header.mtime(), "time")?).unwrap_or(i64::MAX), 0),
         };
+        let mode = number(&fields.mode, header.mode().map(u64::from), "mode")?;
+        let mode = u32::try_from(mode).map_err(|_| broken("a mode is out of range"))?;
         Ok(Entry {
             kind,
             link,
             size,
-            mode: header
-                .mode()
-                .map_err(|_| broken(format!("the mode of {} is not a number", printable(&path))))?
-                & 0o7777,
+            mode: mode & 0o7777,
             uid: owner(uid, "owner")?,
             gid: owner(gid, "group")?,
             modified,
@@ -340,16 +345,13 @@ mod tests {
         builder.append_pax_extensions([("mtime", &b"1.5"[..]), ("SCHILY.xattr.user.a", b"b\nc")]).unwrap();
         let mut header = Header::new_gnu();
         header.set_size(700);
-        header.set_mode(0o644);
-        header.set_uid(1);
-        header.set_gid(2);
-        header.set_mtime(3);
         builder.append_data(&mut header, "long/".repeat(40), &[7; 700][..]).unwrap();
         let good = builder.into_inner().unwrap();
         let limits = Limits::for_store(1 << 20);
         let mut whole = Archive::new(&good[..], &limits);
         let entry = whole.next().unwrap().unwrap();
         assert_eq!((entry.path.len(), entry.size, entry.modified), (200, 700, (1, 500_000_000)));
+        assert_eq!((entry.mode, entry.uid), (0, 0), "blank numbers are zero");
         assert!(whole.next().unwrap().is_none());
         let mut seed = 1_u64;
         let mut random = |bound: usize| {

@@ -14,7 +14,7 @@ use rustix::{
     thread::{CapabilitySet, capabilities},
 };
 use sosna_layers::{
-    OverlayMode,
+    ImageStore, OverlayMode, Source, StoreOptions,
     unpack::{
         Limits,
         sandbox::{SandboxReport, Wall, enter},
@@ -23,7 +23,7 @@ use sosna_layers::{
 
 use crate::{
     Ran, Test, is_root,
-    layers::{Scene, ensure},
+    layers::{LIMIT, Scene, ensure, request},
     make::{Layer, Meta, Recipe, meta},
     tree::{list, xattr},
 };
@@ -36,11 +36,14 @@ pub(crate) const TESTS: &[Test] = &[
 
 const SANDBOX: &str = "probe-sandbox";
 const ROOTLESS: &str = "probe-rootless";
+/// Followed by the store's folder, a content server's address and a manifest's digest.
+pub(crate) const AGENT: &str = "probe-agent";
 
 pub(crate) fn run_if_requested() {
     match std::env::args().nth(1).as_deref() {
         Some(SANDBOX) => probe_sandbox(),
         Some(ROOTLESS) => probe_rootless(),
+        Some(AGENT) => probe_agent(),
         _ => {}
     }
 }
@@ -156,6 +159,16 @@ fn probe_rootless() -> ! {
     drop(image);
     crate::block_on(scene.store.remove_unused()).unwrap();
     scene.assert_clean();
+    std::process::exit(0)
+}
+
+/// Another process that pulls an image, to be killed by the test that started it.
+fn probe_agent() -> ! {
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    let store = ImageStore::open(Path::new(&arguments[0]), LIMIT, StoreOptions::default()).unwrap();
+    let source = Source::Content { base_url: arguments[1].clone(), client: reqwest::Client::new() };
+    crate::block_on(store.ensure(&request(arguments[2].parse().unwrap(), vec![source]))).unwrap();
     std::process::exit(0)
 }
 

@@ -84,6 +84,10 @@ impl Server {
         shared.asked.iter().filter(|(asked, _)| *asked == digest).map(|(_, from)| *from).collect()
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) fn source(&self) -> Source {
         Source::Content { base_url: self.address.clone(), client: reqwest::Client::new() }
     }

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("store::different_images_at_once_under_a_tight_limit", different_images_at_once_under_a_tight_limit),
     ("store::a_killed_unpacker_leaves_nothing", a_killed_unpacker_leaves_nothing),
     ("store::a_dropped_call_leaves_nothing", a_dropped_call_leaves_nothing),
+    ("store::a_killed_agent_leaves_nothing", a_killed_agent_leaves_nothing),
     ("store::an_unpacker_that_is_none", an_unpacker_that_is_none),
     ("store::survives_a_restart", survives_a_restart),
     ("store::clears_up_after_a_crash", clears_up_after_a_crash),
@@ -277,6 +278,44 @@ fn a_dropped_call_leaves_nothing() -> Ran {
         scene.assert_clean();
         scene.store.ensure(&request).await.unwrap();
         assert_eq!(scene.store.used_bytes() / MIB, 192);
+    });
+    Ran::Passed
+}
+
+fn a_killed_agent_leaves_nothing() -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("store");
+    let built = slow().build();
+    block_on(async {
+        let server = serve(&[&built]).await;
+        let mut agent = std::process::Command::new("/proc/self/exe")
+            .args([
+                crate::probes::AGENT,
+                root.to_str().unwrap(),
+                server.address(),
+                &built.manifest.to_string(),
+            ])
+            .spawn()
+            .unwrap();
+        let begun = || {
+            fs::read_dir(root.join("tmp"))
+                .is_ok_and(|mut tmp| tmp.any(|e| e.unwrap().path().join("first").exists()))
+        };
+        for _ in 0..5000 {
+            if begun() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(begun(), "the other process unpacks nothing");
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        // At once, while the orphaned unpacker may still be about to notice.
+        let store = ImageStore::open(&root, LIMIT, StoreOptions::default()).unwrap();
+        let scene = Scene { folder, store };
+        scene.assert_clean();
+        scene.store.ensure(&request(built.manifest, vec![server.source()])).await.unwrap();
+        assert_eq!(server.asked(built.layers[0]).len(), 1, "the verified blob had survived");
     });
     Ran::Passed
 }
