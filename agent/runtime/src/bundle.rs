@@ -160,7 +160,8 @@ fn mounts(spec: &ContainerSpec, place: &Place<'_>) -> Vec<Value> {
         mounts.push(json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs",
             "options": ["nosuid", "noexec", "nodev", "ro"] }));
     }
-    if spec.read_only_root {
+    // An output that is to appear in /tmp needs it to be the container's disk.
+    if spec.read_only_root && !place.writable.iter().any(|(path, _)| path == "/tmp") {
         mounts.push(tmpfs("/tmp", (l.memory_bytes / 2).min(l.disk_bytes), "1777"));
     }
     for (path, real) in place.writable {

@@ -170,17 +170,22 @@ fn writable(
             if output.ends_with('/') || !makes_itself || stage.is_dir(plain) { plain } else { parent };
         folders.push(folder.to_owned());
     }
-    if spec.cwd.trim_matches('/').is_empty() {
-        // The root stays what it is.
-    } else {
-        folders.push(spec.cwd.trim_end_matches('/').to_owned());
+    let cwd = spec.cwd.trim_end_matches('/');
+    let below =
+        |top: &str| cwd.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if spec.read_only_root && below("/tmp") {
+        // A tmpfs would cover a working folder made in it; /tmp itself is writable in any case.
+        if cwd != "/tmp" {
+            folders.extend(["/tmp".to_owned(), cwd.to_owned()]);
+        }
+    } else if !["/dev", "/proc", "/sys"].iter().any(|top| below(top)) {
+        folders.push(cwd.to_owned());
     }
     folders.sort();
     folders.dedup();
     folders.retain(|f| !f.is_empty());
-    let in_tmpfs = |f: &String| spec.read_only_root && (f == "/tmp" || f.starts_with("/dev/"));
     let mut result = Vec::new();
-    for folder in folders.into_iter().filter(|f| !in_tmpfs(f)) {
+    for folder in folders {
         let real = stage.writable(&folder, owner, first)?;
         if spec.read_only_root {
             result.push((folder, real));

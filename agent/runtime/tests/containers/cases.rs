@@ -29,12 +29,14 @@ pub(crate) const ALL: &[crate::Case] = &[
     ("read_only_root", read_only_root),
     ("writable_root", writable_root),
     ("seccomp", seccomp),
+    ("seccomp_call_by_call", seccomp_call_by_call),
     ("capabilities", capabilities),
     ("ids_are_mapped", ids_are_mapped),
     ("namespaces", namespaces),
     ("masked_paths", masked_paths),
     ("inputs_are_read_only", inputs_are_read_only),
     ("outputs", outputs),
+    ("outputs_in_tmp", outputs_in_tmp),
     ("output_folder_that_is_a_link", output_folder_that_is_a_link),
     ("stop_and_pause", stop_and_pause),
     ("remove_forgets", remove_forgets),
@@ -241,6 +243,42 @@ fn seccomp(env: &Env) {
     assert_eq!(cached, 1);
 }
 
+fn seccomp_call_by_call(env: &Env) {
+    let mut spec = env.script("");
+    spec.args = ["probe", "as-probe", "calls"].map(str::to_owned).to_vec();
+    let (record, out, err) = env.run(&spec);
+    assert_eq!(record.exit_code, 0, "{out}{err}");
+    let all = format!("thread ok\nclone3 {}\n", libc_errno("ENOSYS"));
+    assert!(out.starts_with(&all), "{out}");
+    for name in [
+        "io_uring_setup",
+        "keyctl",
+        "unshare",
+        "bpf",
+        "AF_ALG",
+        "AF_VSOCK",
+        "namespace by clone",
+        "userfaultfd",
+    ] {
+        assert!(out.contains(&format!("{name} {}\n", libc_errno("EPERM"))), "{name}: {out}");
+    }
+    assert!(out.contains("AF_UNIX 0\n") && out.contains("AF_NETLINK 0\n"), "{out}");
+    #[cfg(target_arch = "x86_64")]
+    {
+        assert!(out.contains(&format!("x32 {}\n", libc_errno("ENOSYS"))), "{out}");
+        spec = env.script("probe as-probe 32-bit; echo $?");
+        let (_, out, err) = env.run(&spec);
+        assert_eq!(out, "159\n", "a call of another architecture kills: {err}");
+    }
+}
+
+fn libc_errno(name: &str) -> i32 {
+    match name {
+        "EPERM" => nix::errno::Errno::EPERM as i32,
+        _ => nix::errno::Errno::ENOSYS as i32,
+    }
+}
+
 fn capabilities(env: &Env) {
     let caps = |out: &str, name: &str| {
         let line = out.lines().find(|l| l.starts_with(name)).unwrap();
@@ -370,6 +408,20 @@ fn outputs(env: &Env) {
     assert!(fs::symlink_metadata(dir.join("out/a")).unwrap().is_symlink());
     assert_eq!(fs::metadata(dir.join("out/b")).unwrap().uid(), 0, "kept as the agent's own");
     assert_eq!(record.output_problems.len(), 2, "{:?}", record.output_problems);
+}
+
+fn outputs_in_tmp(env: &Env) {
+    let mut spec = env.script("echo a > /tmp/result; pwd; echo b > $PWD/other");
+    spec.outputs = vec!["/tmp/result".into()];
+    spec.cwd = "/tmp".into();
+    let (record, out, err) = env.run(&spec);
+    assert_eq!(out, "/tmp\n", "{err}");
+    assert_eq!(record.outputs.iter().map(|o| o.path.as_str()).collect::<Vec<_>>(), ["tmp/result"]);
+    // And a working folder that would be below a tmpfs.
+    let mut spec = env.script("pwd; touch here ../there; echo $?");
+    spec.cwd = "/tmp/deep".into();
+    let (_, out, err) = env.run(&spec);
+    assert_eq!(out, "/tmp/deep\n0\n", "{err}");
 }
 
 fn output_folder_that_is_a_link(env: &Env) {

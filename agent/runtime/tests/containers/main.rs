@@ -5,6 +5,7 @@
 mod cases;
 mod kills;
 mod oci;
+mod probe;
 mod rootfs;
 
 use std::{
@@ -132,6 +133,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let filter = args.find(|a| !a.starts_with('-'));
     match filter.as_deref() {
+        Some("as-probe") => return probe::main(&args.collect::<Vec<_>>()),
         Some("as-agent") => return kills::agent(&args.collect::<Vec<_>>()),
         Some("as-rootless") => return kills::rootless(&args.collect::<Vec<_>>()),
         Some("as-oci") => return sosna_runtime::oci::main(std::env::args_os().skip(2)),

@@ -21,8 +21,8 @@ pub(crate) fn build(folder: &Path) -> Vec<PathBuf> {
     }
     fs::set_permissions(bottom.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     let mut libraries = BTreeSet::new();
-    for name in PROGRAMS {
-        let path = which(name);
+    let probe = ("probe", std::env::current_exe().unwrap());
+    for (name, path) in PROGRAMS.map(|name| (name, which(name))).into_iter().chain([probe]) {
         fs::copy(&path, bottom.join("bin").join(name)).unwrap();
         let output = Command::new("ldd").arg(&path).output().expect("ldd is part of glibc");
         for word in String::from_utf8_lossy(&output.stdout).split_whitespace().filter(|w| w.starts_with('/'))
