@@ -33,13 +33,13 @@ pub enum ImageError {
     },
     /// The image cannot fit even when everything unused is evicted.
     #[error(
-        "the image is too large: {what} needs {needed} bytes, and {limit} bytes of disk for images leave {room}; \
+        "the image is too large: {what} needs at least {needed} bytes, and {limit} bytes of disk for images leave {room}; \
          use a smaller image, raise the limit, or stop tasks that hold other images"
     )]
     TooLarge {
         /// What did not fit.
         what: String,
-        /// Bytes needed, as far as known.
+        /// Bytes needed, as far as known: at least so many.
         needed: u64,
         /// Bytes that are left beside what running tasks hold.
         room: u64,

@@ -8,6 +8,10 @@
 //! Decisions: modes are kept with set-uid and set-gid bits (the store is closed to everybody but its owner, and
 //! tasks run in user namespaces); owners, times, `user.*` attributes and `security.capability` are kept; other
 //! attributes are dropped and counted; whiteouts become the character device 0:0; any other device refuses the layer.
+//!
+//! What the walls do not give: the child itself says that the diff_id is right. Layers are shared by diff_id, so code
+//! that took the child over through a fault in a decompressor could lay a wrong tree under another image's diff_id;
+//! both decompressors and the archive reader are safe Rust for that reason.
 
 mod archive;
 mod child;

@@ -7,11 +7,11 @@ use std::{
     process::Command,
 };
 
-use sosna_layers::{OverlayMode, resolve_user};
+use sosna_layers::{OverlayMode, StoreOptions, resolve_user};
 
 use crate::{
     Ran, Test, is_root,
-    layers::{Scene, ensure},
+    layers::{LIMIT, Scene, ensure},
     make::{Layer, Recipe, meta},
     tree::list,
 };
@@ -162,26 +162,32 @@ fn random_images_look_as_their_archives_say() -> Ran {
     if !is_root() {
         return Ran::Skipped("overlayfs is mounted by root only".into());
     }
+    for mode in [OverlayMode::Trusted, OverlayMode::UserXattr] {
+        let options = StoreOptions { overlay_mode: Some(mode), ..StoreOptions::default() };
+        if let Err(reason) = random_images(&Scene::with(LIMIT, options)) {
+            return Ran::Skipped(format!("overlayfs cannot be mounted with {mode}: {reason}"));
+        }
+    }
+    Ran::Passed
+}
+
+fn random_images(scene: &Scene) -> Result<(), String> {
     let mut random = Random(2026);
-    let scene = Scene::new();
     let (mut images, mut hidden, mut opaque) = (0, 0, 0);
-    while images < 40 {
+    while images < 20 {
         let layers: Vec<_> = (0..2 + random.below(3))
             .map(|n| random_layer(&mut random, usize::try_from(n).unwrap()))
             .collect();
         let tars: Vec<_> = layers.iter().map(|layer| archive(layer)).collect();
         hidden += layers.iter().flatten().filter(|(_, step)| matches!(step, Step::Hide)).count();
         opaque += layers.iter().flatten().filter(|(_, step)| matches!(step, Step::Opaque)).count();
-        let image = ensure(&scene, &Recipe::of(tars)).unwrap();
-        let found = match mounted(&scene, &image.layers) {
-            Ok(found) => found,
-            Err(reason) => return Ran::Skipped(format!("overlayfs cannot be mounted: {reason}")),
-        };
+        let image = ensure(scene, &Recipe::of(tars)).unwrap();
+        let found = mounted(scene, &image.layers)?;
         assert_eq!(found, model(&layers), "image {images}");
         images += 1;
     }
     assert!(hidden > 20 && opaque > 20, "the random layers test too little: {hidden} {opaque}");
-    Ran::Passed
+    Ok(())
 }
 
 fn an_opaque_root_hides_all_below() -> Ran {

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
-use sosna_layers::{Digest, Image, ImageError, ImageStore, StoreOptions, unpack::UnpackError};
+use sosna_layers::{
+    Digest, Image, ImageError, ImageStore, StoreOptions,
+    unpack::{UnpackError, sandbox::Wall},
+};
 
 use crate::{
     Ran, Test, block_on, is_root,
@@ -238,15 +241,34 @@ fn a_killed_unpacker_leaves_nothing() -> Ran {
         let server = serve(&[&built]).await;
         let request = request(built.manifest, vec![server.source()]);
         let kill = async {
-            kill_process(running_unpacker(&scene).await, Signal::KILL).unwrap();
+            let pid = running_unpacker(&scene).await;
+            let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+            let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero()));
+            kill_process(pid, Signal::KILL).unwrap();
+            (status, environment)
         };
-        let (ensured, ()) = tokio::join!(scene.store.ensure(&request), kill);
+        let (ensured, (status, environment)) = tokio::join!(scene.store.ensure(&request), kill);
         let error = ensured.unwrap_err();
         assert!(matches!(&error, ImageError::Unpack { source: UnpackError::Died { .. }, .. }), "{error:?}");
         scene.assert_clean();
         assert!(unpackers().is_empty());
         scene.store.ensure(&request).await.unwrap();
         assert_eq!(server.asked(built.layers[0]).len(), 1, "the blob was not at fault and is used again");
+
+        // What the kernel says of a real unpacker at work.
+        let says =
+            |line: &str| status.lines().any(|l| l.split_whitespace().collect::<Vec<_>>().join(" ") == line);
+        assert!(says("Threads: 1") && says("NoNewPrivs: 1") && says("CapInh: 0000000000000000"), "{status}");
+        let walls = scene.store.sandbox().unwrap();
+        assert_eq!(says("Seccomp: 2"), walls.standing.contains(&Wall::Seccomp), "{status}");
+        if is_root() {
+            // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP, as bits.
+            let caps = format!("{:016x}", 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 27 | 1_u64 << 31);
+            for set in ["CapEff", "CapPrm", "CapBnd"] {
+                assert!(says(&format!("{set}: {caps}")), "{status}");
+            }
+        }
+        assert!(environment.is_ok_and(|text| text.is_empty()) || !is_root());
     });
     Ran::Passed
 }
