@@ -148,7 +148,7 @@ impl Hooks {
             }
         }
         if let Some(engine) = self.engine.get() {
-            engine.wait_for_the_dying(connect.client_id()).await;
+            engine.make_way(connect.client_id()).await;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     client::{Client, Options, Seen, Version},
-    hub::{Device, Hub, PATIENCE, anonymous, loopback},
+    hub::{Device, Hub, PATIENCE, PUBLIC, anonymous, loopback},
 };
 
 const BOTH: [Version; 2] = [Version::Five, Version::Three];
@@ -247,6 +247,7 @@ async fn connections_are_counted_and_the_main_listener_has_its_own() {
     let config = BrokerConfig { bootstrap_per_address: 2, bootstrap_per_minute: 40, ..loopback() };
     let mut hub = Hub::with(config).await;
     let device = Device::new(&hub.ca, 1);
+    let start = Instant::now();
     let _one = Client::connect(stranger(&hub, &Address([1; 20]), Version::Five)).await.unwrap();
     let two = Client::connect(stranger(&hub, &Address([2; 20]), Version::Five)).await.unwrap();
     assert!(Client::connect(stranger(&hub, &Address([3; 20]), Version::Five)).await.is_err());
@@ -254,17 +255,20 @@ async fn connections_are_counted_and_the_main_listener_has_its_own() {
     hub.arrival().await;
 
     drop(two);
-    // Room again, and credit for ten connections in all of which three have been used or refused.
-    let start = Instant::now();
-    let mut accepted = 0;
-    while start.elapsed() < PATIENCE {
+    // Room again, and credit for ten connections, of which three have been used or refused, and what time brings.
+    let mut accepted: u64 = 0;
+    let refused = loop {
         match Client::connect(stranger(&hub, &Address([4; 20]), Version::Five)).await {
             Ok(_) => accepted += 1,
-            Err(_) if accepted > 0 => break,
+            Err(_) if accepted > 0 => break true,
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
-    }
-    assert!((1..=9).contains(&accepted), "{accepted}");
+        if start.elapsed() > 3 * PATIENCE {
+            break false;
+        }
+    };
+    assert!(refused, "{accepted} connections were let in");
+    assert!(accepted <= 8 + start.elapsed().as_secs() * 40 / 60 + 1, "{accepted}");
     hub.shutdown().await;
 }
 
@@ -279,14 +283,16 @@ async fn there_is_no_way_around_the_front() {
     let ports = listening();
     assert!(ports.contains(&hub.broker.bootstrap_addr().port()));
     assert!(ports.contains(&hub.broker.main_addr().port()));
+    // Other tests' hubs are in this process too: knocking at their inner doors does them no harm.
+    let public = PUBLIC.lock().unwrap().clone();
     let mut answered = 0;
-    for port in ports {
+    for port in ports.into_iter().filter(|port| !public.contains(port)) {
         let Ok(mut plain) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { continue };
         if plain.write_all(&connect).await.is_err() {
             continue;
         }
         let mut answer = [0; 4];
-        // A CONNACK with "not authorised", or whatever TLS says to plain text, or nothing.
+        // A CONNACK with "not authorised".
         let answer = timeout(Duration::from_secs(1), plain.read_exact(&mut answer)).await.map(|_| answer);
         if let Ok(answer @ [0x20, ..]) = answer {
             assert_eq!(answer, [0x20, 2, 0, 5], "port {port}");

@@ -28,6 +28,9 @@ pub const QUIET: Duration = Duration::from_millis(300);
 
 static PROVIDER: Once = Once::new();
 
+/// The ports on which the hubs of this process listen to everybody.
+pub static PUBLIC: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+
 pub fn install_provider() {
     PROVIDER.call_once(|| {
         rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
@@ -119,6 +122,7 @@ impl Hub {
         });
         let identity = ca.issue_server(&[], SystemTime::now()).unwrap();
         let broker = EmbeddedBroker::start(config, &identity, &ca.trust(), recorder.clone()).await.unwrap();
+        PUBLIC.lock().unwrap().extend([broker.main_addr().port(), broker.bootstrap_addr().port()]);
         Self { broker, ca, recorder, messages: message_queue, events: event_queue, _folder: folder }
     }
 
