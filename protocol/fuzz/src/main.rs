@@ -1,9 +1,8 @@
 //! Builds the fuzz targets with coverage and runs each for a bounded time over its corpus.
 //!
 //! `sosna-protocol-fuzz [--seconds 20] [--runs 10000000] [--target-dir DIR] [--grow]`, seconds and runs for each
-//! target. Exits with 1 when a target crashed,
-//! and says how to see that crash again. It never changes the committed corpus, unless `--grow` asks to merge
-//! into it what reached new code.
+//! target. Exits with 1 when a target crashed, and says how to see that crash again. It never changes the
+//! committed corpus, unless `--grow` asks to merge into it what reached new code.
 
 use std::{
     env,
