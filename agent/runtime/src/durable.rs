@@ -10,6 +10,15 @@ use std::{
 
 /// Replaces `path` with `content` so that after a power cut it holds the old or the new content, never a part.
 pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    put(path, content, mode, true)
+}
+
+/// Replaces `path` with `content` so that no reader ever sees a part; what a power cut makes of it does not matter.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    put(path, content, mode, false)
+}
+
+fn put(path: &Path, content: &[u8], mode: u32, sync: bool) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     // The process id keeps two writers (an agent and a shim) from sharing one temporary file.
@@ -17,9 +26,11 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let result = (|| {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&aside)?;
         file.write_all(content)?;
-        file.sync_all()?;
+        if sync {
+            file.sync_all()?;
+        }
         fs::rename(&aside, path)?;
-        sync_folder(folder)
+        if sync { sync_folder(folder) } else { Ok(()) }
     })();
     if result.is_err() {
         let _ = fs::remove_file(&aside);
@@ -52,6 +63,8 @@ mod tests {
         write(&path, b"one", 0o600).unwrap();
         write(&path, b"two", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
+        replace(&path, b"three", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

@@ -149,12 +149,18 @@ impl Runtime {
     fn prepare(&self, spec: ContainerSpec) -> Result<Option<PathBuf>> {
         let id = spec.id.clone();
         let (task_dir, state_dir) = (self.task_dir(&id), self.state_dir(&id));
-        if let Some(old) = Request::read(&task_dir)? {
+        let held = is_held(&task_dir)?;
+        let old = match Request::read(&task_dir) {
+            // What a power cut left of a request is none.
+            Err(RuntimeError::Damaged { .. }) if !held => None,
+            other => other?,
+        };
+        if let Some(old) = old {
             if old.spec != spec {
                 return Err(RuntimeError::Conflict { id: id.to_string() });
             }
             let began = task_dir.join(shim::STARTED).exists() || ExitRecord::read(&task_dir)?.is_some();
-            if began || is_held(&task_dir)? {
+            if began || held {
                 return Ok(None);
             }
         }
@@ -181,9 +187,8 @@ impl Runtime {
         let path = task_dir.join(shim::REQUEST);
         let text = serde_json::to_vec(&request)
             .map_err(|source| RuntimeError::Damaged { path: path.clone(), source })?;
-        durable::write(&path, &text, 0o600).at("write", &path)?;
-        let tasks = inner.config.data_dir.join("tasks");
-        durable::sync_folder(&tasks).at("sync", tasks)?;
+        // Not synced: after a power cut there is no container either, and the agent's own store knows what it took on.
+        durable::replace(&path, &text, 0o600).at("write", &path)?;
         Ok(Some(task_dir))
     }
 

@@ -41,7 +41,8 @@ fn store(path: &Path, content: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    durable::write(path, content, 0o600)
+    // A checksum guards it; syncing would cost more than compiling.
+    durable::replace(path, content, 0o600)
 }
 
 fn encode(compiled: &Compiled) -> Vec<u8> {

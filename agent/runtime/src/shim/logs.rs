@@ -80,7 +80,10 @@ impl Stream {
     /// Makes the file durable.
     pub(super) fn finish(&mut self) {
         self.pipe = None;
-        let _ = self.file.sync_all();
+        // Syncing costs more than a short task; an empty file is not worth it.
+        if self.total > 0 {
+            let _ = self.file.sync_all();
+        }
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn container(
     };
     let streams = [log(created.stdout, "stdout")?, log(created.stderr, "stderr")?];
     let marker = request.task_dir.join(STARTED);
-    crate::durable::write(&marker, b"", 0o600).at("write", &marker)?;
+    std::fs::write(&marker, "").at("write", &marker)?;
 
     let started_at_ms = now_ms();
     let started = Instant::now();
@@ -90,14 +90,13 @@ pub(super) fn container(
         peak_memory_bytes: group.peak_memory(),
         wall_ms: u64::try_from(end.wall.as_millis()).unwrap_or(u64::MAX),
     };
-    let (outputs, output_problems) = outputs::collect(
-        &stage.merged,
-        &spec.outputs,
-        &request.task_dir.join(super::OUTPUTS),
-        spec.limits.disk_bytes,
-        spec.limits.disk_inodes,
-    )
-    .into_parts();
+    let (outputs, output_problems) = if spec.outputs.is_empty() {
+        Default::default()
+    } else {
+        let to = request.task_dir.join(super::OUTPUTS);
+        let l = &spec.limits;
+        outputs::collect(&stage.merged, &spec.outputs, &to, l.disk_bytes, l.disk_inodes).into_parts()
+    };
     let record = ExitRecord {
         cause,
         exit_code,
