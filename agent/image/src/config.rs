@@ -91,11 +91,16 @@ impl Platform {
         }
     }
 
-    /// Whether an image for `found` runs where `self` is expected. Variants count only when both name one.
+    /// Whether an image for `found` runs where `self` is expected. Variants count only when both name one; those that
+    /// are levels (`v6`, `v7` of arm, `v2`, `v3` of amd64) run on every higher one too.
     #[must_use]
     pub fn accepts(&self, found: &Self) -> bool {
+        let level = |variant: &str| variant.strip_prefix('v')?.parse::<u8>().ok();
         let variants = match (&self.variant, &found.variant) {
-            (Some(expected), Some(found)) => expected == found,
+            (Some(expected), Some(found)) => match (level(expected), level(found)) {
+                (Some(expected), Some(found)) => found <= expected,
+                _ => expected == found,
+            },
             _ => true,
         };
         self.os == found.os && self.architecture == found.architecture && variants
@@ -230,5 +235,7 @@ mod tests {
         assert!(platform(None).accepts(&platform(Some("v7"))));
         assert!(platform(Some("v7")).accepts(&platform(None)));
         assert!(!platform(Some("v6")).accepts(&platform(Some("v7"))));
+        assert!(platform(Some("v7")).accepts(&platform(Some("v6"))));
+        assert!(!platform(Some("hard")).accepts(&platform(Some("soft"))));
     }
 }

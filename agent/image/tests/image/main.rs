@@ -4,6 +4,7 @@
 
 mod layers;
 mod make;
+mod mutual;
 mod overlay;
 mod probes;
 mod pulls;
@@ -36,7 +37,15 @@ fn main() -> ExitCode {
                 .iter()
                 .any(|filter| if exact { name == *filter } else { name.contains(filter.as_str()) })
     };
-    let lists = [layers::TESTS, overlay::TESTS, probes::TESTS, pulls::TESTS, registry::TESTS, store::TESTS];
+    let lists = [
+        layers::TESTS,
+        mutual::TESTS,
+        overlay::TESTS,
+        probes::TESTS,
+        pulls::TESTS,
+        registry::TESTS,
+        store::TESTS,
+    ];
     let mut failed = Vec::new();
     let mut counts = (0, 0);
     for (name, test) in lists.into_iter().flatten().filter(|(name, _)| chosen(name)) {

@@ -8,10 +8,11 @@ use std::{
 
 use sosna_layers::{Digest, Source};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
     task::JoinHandle,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// What the server does about one blob instead of sending it.
 #[derive(Debug, Clone)]
@@ -49,17 +50,32 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(blobs: &HashMap<Digest, Vec<u8>>) -> Self {
+        Self::start_with(blobs, None).await
+    }
+
+    /// With TLS when there is an acceptor.
+    pub(crate) async fn start_with(blobs: &HashMap<Digest, Vec<u8>>, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}/content", listener.local_addr().unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let address = match &tls {
+            Some(_) => format!("https://localhost:{port}/content"),
+            None => format!("http://127.0.0.1:{port}/content"),
+        };
         let shared = Arc::new(Mutex::new(Shared { blobs: blobs.clone(), ..Shared::default() }));
         let served = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let shared = Arc::clone(&served);
+                let (shared, tls) = (Arc::clone(&served), tls.clone());
                 tokio::spawn(async move {
-                    // A client that goes away is no failure of the server's.
-                    let _ = answer(stream, &shared).await;
+                    // A client that goes away, or may not come in, is no failure of the server's.
+                    let _ = match tls {
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => answer(stream, &shared).await,
+                            Err(error) => Err(error),
+                        },
+                        None => answer(stream, &shared).await,
+                    };
                 });
             }
         });
@@ -99,7 +115,10 @@ impl Drop for Server {
     }
 }
 
-async fn answer(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
+async fn answer(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    shared: &Mutex<Shared>,
+) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
@@ -151,5 +170,5 @@ async fn answer(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Resul
     if matches!(fault, Some(Fault::Stall)) {
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
-    Ok(())
+    stream.shutdown().await
 }
