@@ -180,14 +180,15 @@ impl Client {
         }
     }
 
+    /// Sends a message, unless the connection has ended, which the next look at the client shows.
     pub async fn publish(&self, topic: &str, payload: &[u8], qos: u8, retain: bool) {
         let payload = payload.to_vec();
         match &self.sender {
             Sender::Three(client) => {
-                client.publish(topic, rumqttc::qos(qos).unwrap(), retain, payload).await.unwrap();
+                let _ = client.publish(topic, rumqttc::qos(qos).unwrap(), retain, payload).await;
             }
             Sender::Five(client) => {
-                client.publish(topic, v5::mqttbytes::qos(qos).unwrap(), retain, payload).await.unwrap();
+                let _ = client.publish(topic, v5::mqttbytes::qos(qos).unwrap(), retain, payload).await;
             }
         }
     }
