@@ -1,0 +1,104 @@
+//! The REST interface: [`sosna_api::route`] says what there is and who may; this says how it is done.
+//!
+//! Duties: know who asks, refuse what they may not, read requests within bounds, show what the store holds, and
+//! stream changes. It must never decide about jobs or devices, and never change the store by itself: that is
+//! [`crate::admin`]'s and [`Hub`]'s.
+
+mod caller;
+mod content;
+mod devices;
+mod extract;
+mod failure;
+mod health;
+mod info;
+mod jobs;
+mod ledger;
+pub mod openapi;
+mod outputs;
+mod owners;
+mod stream;
+mod users;
+mod view;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{StatusCode, Uri},
+    routing::{delete, get, post},
+};
+use sosna_api::{Code, Problem, route};
+use tokio::sync::watch;
+
+pub(crate) use caller::Caller;
+pub(crate) use extract::JsonBody;
+pub(crate) use failure::Failure;
+
+use crate::{
+    hub::Hub,
+    web::{self, Sessions},
+};
+
+/// The largest body of a request, content aside: a job with many inputs and a long environment.
+const BODY_BYTES: usize = 2 << 20;
+
+/// What every request is served with.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) sessions: Sessions,
+    pub(crate) shutdown: watch::Receiver<bool>,
+}
+
+/// Everything that the hub serves to people and their programs. Streams end when `shutdown` turns true.
+pub fn router(hub: Arc<Hub>, shutdown: watch::Receiver<bool>) -> Router {
+    let served = Arc::new(Served { hub, sessions: Sessions::default(), shutdown });
+    Router::new()
+        .route(route::JOBS, get(jobs::list).post(jobs::submit))
+        .route(route::JOB, get(jobs::show).delete(jobs::cancel))
+        .route(route::JOB_CANCEL, post(jobs::cancel))
+        .route(route::JOB_LOGS, get(stream::logs))
+        .route(route::JOB_EVENTS, get(stream::job))
+        .route(outputs::ROUTE, get(outputs::show))
+        .route(route::EVENTS, get(stream::fleet))
+        .route(route::DEVICES, get(devices::list))
+        .route(route::DEVICE, get(devices::show))
+        .route(route::DEVICE_APPROVE, post(devices::approve))
+        .route(route::DEVICE_REVOKE, post(devices::revoke))
+        .route(route::DEVICE_DRAIN, post(devices::drain))
+        .route(route::DEVICE_LABEL, post(devices::label))
+        .route(route::JOIN_TOKENS, post(owners::create_join_token))
+        .route(route::OWNERS, get(owners::list))
+        .route(route::OWNER_ADMIT, post(owners::admit))
+        .route(route::LEDGER, get(ledger::show))
+        .route(route::LEDGER_CREDIT, post(ledger::credit))
+        .route(route::HUB, get(info::hub))
+        .route(route::ME, get(users::me))
+        .route(route::USERS, get(users::list).post(users::add))
+        .route(route::USER, delete(users::remove))
+        .route(route::USER_TOKEN, post(users::renew))
+        .route("/openapi.json", get(openapi::show))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        // Content is streamed to disk and has a limit of its own.
+        .route(route::CONTENT, get(content::read).head(content::read).put(content::write))
+        .merge(web::pages())
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .with_state(served)
+}
+
+async fn not_found(uri: Uri) -> Failure {
+    let detail = format!("there is nothing at {}; /openapi.json lists what there is", uri.path());
+    Failure(Problem::new(Code::NotFound, detail))
+}
+
+async fn not_allowed(uri: Uri) -> Failure {
+    let detail = format!("{} does not know this method; /openapi.json lists what there is", uri.path());
+    let mut problem = Problem::new(Code::Invalid, detail);
+    problem.status = StatusCode::METHOD_NOT_ALLOWED.as_u16();
+    Failure(problem)
+}

@@ -1,0 +1,98 @@
+//! Server-sent events ([`sosna_api::event`] is the contract).
+//!
+//! Each stream is a task that looks up what changed and feeds a channel; it ends with its client, with the hub, or
+//! when nothing more can come. What waits between them is bounded: a slow client makes its own task wait.
+
+mod change;
+mod logs;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    http::{HeaderName, HeaderValue, header::CACHE_CONTROL},
+    response::{
+        IntoResponse as _, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use serde::Serialize;
+use sosna_store::StoreError;
+use tokio::sync::mpsc;
+
+use super::Served;
+use crate::error::HubError;
+
+pub(super) use change::{fleet, job};
+pub(super) use logs::logs;
+
+/// Events that wait for a slow client.
+const WAITING: usize = 64;
+
+/// The client's end of a stream.
+#[derive(Debug, Clone)]
+struct Listener(mpsc::Sender<Event>);
+
+/// Why a stream ends.
+#[derive(Debug)]
+enum End {
+    /// The client has gone.
+    Gone,
+    /// The hub failed.
+    Failed(HubError),
+}
+
+impl From<HubError> for End {
+    fn from(error: HubError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    async fn send(&self, name: &'static str, data: &(impl Serialize + Sync)) -> Result<(), End> {
+        let event = Event::default().event(name).json_data(data);
+        self.0.send(event.map_err(|_| End::Gone)?).await.map_err(|_| End::Gone)
+    }
+
+    async fn mark(&self, name: &'static str) -> Result<(), End> {
+        // An event without any data would not be dispatched (HTML, "Interpreting an event stream").
+        self.0.send(Event::default().event(name).data("")).await.map_err(|_| End::Gone)
+    }
+}
+
+/// Answers with what `feed` sends, until it ends, the client goes or the hub stops.
+fn answer<F, W>(served: &Arc<Served>, feed: F) -> Response
+where
+    F: FnOnce(Listener) -> W,
+    W: Future<Output = Result<(), End>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let feeding = feed(Listener(sender.clone()));
+    let mut shutdown = served.shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            ended = feeding => if let Err(End::Failed(error)) = ended {
+                tracing::warn!("a stream of events ended: {}", sosna_host::report::line(&error));
+            },
+            () = sender.closed() => {}
+            _ = shutdown.wait_for(|stop| *stop) => {}
+        }
+    });
+    let events = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        Some((Ok::<_, Infallible>(receiver.recv().await?), receiver))
+    });
+    let alive = KeepAlive::new().interval(Duration::from_secs(15));
+    let mut answer = Sse::new(events).keep_alive(alive).into_response();
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Proxies that buffer would make live streams pointless.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    answer
+}

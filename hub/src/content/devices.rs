@@ -1,0 +1,268 @@
+//! The devices' listener: `GET`, `HEAD` and `PUT /content/sha256/{hex}`.
+//!
+//! Who asks is who the certificate names; the store is asked again at every request whether it still holds.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustls::ServerConfig;
+use sosna_api::Code;
+use sosna_broker::Serial;
+use sosna_protocol::{Address, Hash};
+use sosna_store::{AssignmentState, DeviceState};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Shown, receive, send, tls};
+use crate::{api::Failure, error::HubError, hub::Hub};
+
+/// Connections at once.
+const CONNECTIONS: usize = 2048;
+/// Of those, of one device.
+const CONNECTIONS_OF_ONE: u32 = 8;
+/// How long a client has for its handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long it has for a request's head, and how long a connection may be idle.
+const HEAD: Duration = Duration::from_secs(30);
+/// The largest head.
+const HEAD_BYTES: usize = 16 * 1024;
+/// How long a connection lasts at most: what breaks off is continued by a range, what hangs ends.
+const LIFETIME: Duration = Duration::from_secs(3600);
+/// How much a device without open work may store in [`LATE_TIME`]: results that come late still count, and a
+/// device must not fill the disk.
+const LATE_BYTES: u64 = 1 << 30;
+/// See [`LATE_BYTES`].
+const LATE_TIME: Duration = Duration::from_secs(3600);
+
+/// Who has connected.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    device: Address,
+    serial: Serial,
+}
+
+#[derive(Debug)]
+struct Serving {
+    hub: Arc<Hub>,
+    open: Mutex<HashMap<Address, u32>>,
+    late: Mutex<HashMap<Address, (Instant, u64)>>,
+}
+
+/// Serves devices on a listener until `shutdown` turns true. Each new connection gets the TLS configuration that
+/// `tls` holds then.
+pub async fn serve(
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let serving = Arc::new(Serving { hub, open: Mutex::default(), late: Mutex::default() });
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the content listener could not accept a connection");
+                // Out of file descriptors, most likely: trying again at once would only burn the processor.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (acceptor, serving) = (TlsAcceptor::from(tls.borrow().clone()), serving.clone());
+        let mut shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = connection(serving, stream, acceptor) => {}
+                _ = shutdown.wait_for(|stop| *stop) => {}
+                () = tokio::time::sleep(LIFETIME) => {}
+            }
+        });
+    }
+}
+
+async fn connection(serving: Arc<Serving>, stream: TcpStream, acceptor: TlsAcceptor) {
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake for content failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let certificates = stream.get_ref().1.peer_certificates();
+    let Some((device, serial)) = certificates.and_then(|all| tls::peer(all.first()?)) else { return };
+    let Some(_open) = serving.enter(device) else {
+        tracing::debug!(%device, "too many connections for content");
+        return;
+    };
+    let routes = Router::new()
+        .route("/content/sha256/{hex}", get(read).head(read).put(write))
+        .fallback(|| async { Failure::from(HubError::not_found("address")) })
+        .layer(Extension(Peer { device, serial }))
+        .with_state(serving.clone());
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%device, %error, "a connection for content broke");
+    }
+}
+
+async fn read(
+    State(serving): State<Arc<Serving>>,
+    Extension(peer): Extension<Peer>,
+    Path(hex): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let name = name_of(&hex)?;
+    let may = serving
+        .hub
+        .store
+        .read(|tx| {
+            Box::pin(async move {
+                admit(tx, peer).await?;
+                Ok::<_, HubError>(tx.device_may_read(&peer.device, &name).await?)
+            })
+        })
+        .await?;
+    // The same answer for what is not there and for what is somebody else's.
+    let missing = || HubError::not_found("content");
+    if !may {
+        return Err(missing().into());
+    }
+    let answer = send(&serving.hub.content, &name, &method, &headers, Shown::Saved).await?;
+    Ok(answer.ok_or_else(missing)?)
+}
+
+async fn write(
+    State(serving): State<Arc<Serving>>,
+    Extension(peer): Extension<Peer>,
+    Path(hex): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let name = name_of(&hex)?;
+    let length = length_of(&headers)?;
+    let at_work = serving
+        .hub
+        .store
+        .read(|tx| {
+            Box::pin(async move {
+                admit(tx, peer).await?;
+                let open = tx.open_assignments_of(&peer.device).await?;
+                Ok::<_, HubError>(open.iter().any(|open| open.state != AssignmentState::Offered))
+            })
+        })
+        .await?;
+    if !at_work {
+        serving.count_late(peer.device, length)?;
+    }
+    let hub = &serving.hub;
+    receive(&hub.content, name, length, hub.config.limits.content_bytes, body).await?;
+    // Whether it was there before is nobody's business.
+    Ok(StatusCode::CREATED.into_response())
+}
+
+async fn admit(tx: &mut sosna_store::Tx, peer: Peer) -> Result<(), HubError> {
+    let refused = |detail: &str| HubError::refused(Code::Forbidden, detail);
+    if !tx.certificate_holds(&peer.device, &peer.serial.0).await? {
+        return Err(refused("the certificate does not hold any more; renew it"));
+    }
+    match tx.device(&peer.device).await?.map(|device| device.state) {
+        Some(DeviceState::Probation | DeviceState::Trusted) => Ok(()),
+        _ => Err(refused("the device may do nothing here until the operator has decided")),
+    }
+}
+
+/// A name in an address.
+pub(crate) fn name_of(hex: &str) -> Result<Hash, HubError> {
+    let good = hex.len() == 64 && hex.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    hex.parse().ok().filter(|_| good).ok_or_else(|| {
+        HubError::refused(Code::Invalid, "content is named by its SHA-256: 64 lower-case hexadecimal digits")
+    })
+}
+
+/// How much is announced.
+pub(crate) fn length_of(headers: &HeaderMap) -> Result<u64, HubError> {
+    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).ok_or_else(|| {
+        HubError::refused(Code::Invalid, "content comes with its length; send the header Content-Length")
+    })
+}
+
+// === impl Serving ===
+
+impl Serving {
+    /// Counts a device's connection, unless it has too many.
+    fn enter(self: &Arc<Self>, device: Address) -> Option<Open> {
+        let mut all = lock(&self.open);
+        let count = all.entry(device).or_default();
+        if *count >= CONNECTIONS_OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Open { serving: self.clone(), device })
+    }
+
+    fn count_late(&self, device: Address, length: u64) -> Result<(), HubError> {
+        let mut all = lock(&self.late);
+        all.retain(|_, (since, _)| since.elapsed() < LATE_TIME);
+        let (_, bytes) = all.entry(device).or_insert_with(|| (Instant::now(), 0));
+        if bytes.saturating_add(length) > LATE_BYTES {
+            let detail = "the device has no work here and has stored much already; try again in an hour";
+            return Err(HubError::refused(Code::Forbidden, detail));
+        }
+        *bytes += length;
+        Ok(())
+    }
+}
+
+/// Counts while it lives.
+struct Open {
+    serving: Arc<Serving>,
+    device: Address,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut all = lock(&self.serving.open);
+        if let Some(count) = all.get_mut(&self.device) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.device);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Counters only: a panic while one was held leaves nothing half-done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
