@@ -114,19 +114,18 @@ impl Apt {
     /// Downloads, and once more with lists of our own when the system's turn out to be too old.
     fn download(&self, packages: &[&str], with_dependencies: bool) -> Result<Vec<PathBuf>, AptError> {
         let mut lists = Lists::choose(&self.home)?;
-        let config = loop {
+        loop {
             let config = config::write(&self.home, &lists)?;
             if lists.must_update() {
                 run(Command::new("apt-get").env("APT_CONFIG", &config).args(["-q", "update"]), "apt-get")?;
                 lists.updated();
             }
             match self.fetch(&config, packages, with_dependencies) {
-                Ok(()) => break config,
+                Ok(()) => break,
                 Err(_) if lists.could_be_fresher() => lists = Lists::own_updated(&self.home)?,
                 Err(error) => return Err(error),
             }
-        };
-        let _ = config;
+        }
         let archives = self.archives();
         let mut found = Vec::new();
         for entry in fs::read_dir(&archives).map_err(AptError::io("list", &archives))? {
