@@ -1,3 +1,7 @@
-//! The device's program: identity, uplink, tasks, receipts.
+//! `sosna-agent`: see the library. Nothing is wrapped here.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sosna_agent::cli::main(sosna_agent::Hooks::default)
+}

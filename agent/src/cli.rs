@@ -1,0 +1,317 @@
+//! The command line of `sosna-agent`.
+
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use sosna_host::{
+    report::{self, Exit},
+    telemetry,
+    token::JoinToken,
+};
+use sosna_protocol::Address;
+
+use crate::{
+    AgentError, Hooks, Options,
+    config::AgentConfig,
+    identity::FolderLock,
+    run, status,
+    store::{Store, StoreError},
+    wallet::keystore,
+};
+
+/// Threads are small here: nothing recurses.
+const STACK: usize = 512 * 1024;
+
+#[derive(Debug, Parser)]
+#[command(name = "sosna-agent", version, about = "Lends this machine to a Sosna hub and earns for it.")]
+#[command(after_help = "Examples:\n  \
+    sosna-agent run --join sosna1…       enrol this machine and serve\n  \
+    sosna-agent run                      serve, once it is enrolled\n  \
+    sosna-agent status                   how it stands\n  \
+    sosna-agent wallet export key.json   keep the device's key in a safe place")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Enrols if it has not, and serves until it is told to stop.
+    #[command(
+        after_help = "Examples:\n  sosna-agent run --join sosna1…\n  sosna-agent run --data /srv/sosna --print-config"
+    )]
+    Run(RunArgs),
+    /// Identity, hub, tasks, earnings, health.
+    #[command(after_help = "Examples:\n  sosna-agent status\n  sosna-agent status --json")]
+    Status {
+        #[command(flatten)]
+        place: Place,
+        /// One JSON object, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The device's key, and where its earnings go.
+    Wallet {
+        #[command(subcommand)]
+        command: Wallet,
+    },
+    /// A runc-compatible OCI runtime.
+    #[command(disable_help_flag = true)]
+    Oci {
+        /// As for runc: create, start, state, kill, delete, exec, run, list, pause, resume, update, features, …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Place {
+    /// The folder that holds everything this device keeps.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// A configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The token that the hub printed; needed once.
+    #[arg(long, value_name = "TOKEN", env = "SOSNA_AGENT_JOIN", hide_env_values = true)]
+    join: Option<String>,
+    #[command(flatten)]
+    place: Place,
+    /// Prints the configuration in force, with where each value comes from, and ends.
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Wallet {
+    /// The device's address, what it has earned, where that goes.
+    Show {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Makes the key of an Ethereum keystore this device's, before it is enrolled.
+    Import {
+        /// The keystore (version 3).
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Writes the device's key into a keystore under a password.
+    Export {
+        /// The file to be made.
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Where earnings go from the next payout on.
+    PayoutTo {
+        /// An Ethereum address.
+        address: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// What went wrong, and the program's exit code for it.
+struct Failure {
+    text: String,
+    exit: Exit,
+}
+
+impl Failure {
+    fn of(error: &(dyn std::error::Error + 'static), exit: Exit) -> Self {
+        Self { text: report::chain(error), exit }
+    }
+
+    fn failed(error: impl std::error::Error + 'static) -> Self {
+        Self::of(&error, Exit::Failed)
+    }
+
+    fn usage(text: impl Into<String>) -> Self {
+        Self { text: text.into(), exit: Exit::Usage }
+    }
+}
+
+/// The whole program. `hooks` is asked once an agent is to run; the shipped program passes [`Hooks::default`].
+///
+/// The helpers that this binary starts of itself come first: they must not see threads, logs or a command line.
+pub fn main(hooks: impl FnOnce() -> Hooks) -> ExitCode {
+    sosna_runtime::shim::run_if_requested();
+    sosna_layers::unpack::run_if_requested();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own code is 2 for wrong usage and 0 for help, as ours.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let done = match cli.command {
+        Command::Run(arguments) => serve(arguments, hooks),
+        Command::Status { place, json } => show_status(&place, json),
+        Command::Wallet { command } => wallet(command),
+        Command::Oci { arguments } => return oci(arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("sosna-agent: {}", failure.text);
+            failure.exit.into()
+        }
+    }
+}
+
+fn load(place: &Place) -> Result<sosna_host::config::Loaded<AgentConfig>, Failure> {
+    let data = place.data.as_ref().map(|path| ("data", path.display().to_string()));
+    AgentConfig::load(place.config.as_deref(), data).map_err(|error| Failure::of(&error, Exit::Usage))
+}
+
+fn data(place: &Place) -> Result<PathBuf, Failure> {
+    Ok(load(place)?.value.data)
+}
+
+fn serve(arguments: RunArgs, hooks: impl FnOnce() -> Hooks) -> Result<(), Failure> {
+    let loaded = load(&arguments.place)?;
+    if arguments.print_config {
+        print(&loaded.print());
+        return Ok(());
+    }
+    let join = arguments.join.as_deref().map(str::parse::<JoinToken>).transpose();
+    let join = join.map_err(|error| Failure::of(&error, Exit::Usage))?;
+    telemetry::start("SOSNA_AGENT_LOG", loaded.value.log.json);
+    // A second installation (in a test build's process) keeps the first provider, which is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    let options = Options { config: loaded.value, join };
+    let done = runtime.block_on(run(options, hooks()));
+    // What still waits for a disk or a container must not keep the process from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    done.map_err(|error: AgentError| Failure::of(&error, error.exit()))
+}
+
+fn show_status(place: &Place, json: bool) -> Result<(), Failure> {
+    let report = ask(place)?;
+    if json {
+        let text = serde_json::to_string_pretty(&report).map_err(Failure::failed)?;
+        print(&format!("{text}\n"));
+    } else {
+        print(&report.text());
+    }
+    Ok(())
+}
+
+fn ask(place: &Place) -> Result<status::Report, Failure> {
+    status::ask(&data(place)?).map_err(|error| {
+        let exit = match &error {
+            status::StatusError::NoData { .. } => Exit::NotFound,
+            status::StatusError::Silent { .. } => Exit::NoAnswer,
+            _ => Exit::Failed,
+        };
+        Failure::of(&error, exit)
+    })
+}
+
+fn wallet(command: Wallet) -> Result<(), Failure> {
+    match command {
+        Wallet::Show { place } => {
+            let report = ask(&place)?;
+            let device = report.device.unwrap_or_default();
+            let to = report.earnings.payout_to.unwrap_or_else(|| device.clone());
+            print(&format!(
+                "address     {device}\nsigned for  {} SNM\nnot yet     {} SNM accepted, {} SNM open\npayout to   {to}\n",
+                report.earnings.voucher, report.earnings.uncovered, report.earnings.open
+            ));
+            Ok(())
+        }
+        Wallet::Import { file, place } => {
+            let data = data(&place)?;
+            let _lock = FolderLock::take(&data).map_err(Failure::failed)?;
+            let password = ask_password("Password of the keystore: ")?;
+            let key = keystore::import(&data, &file, &password).map_err(refused)?;
+            print(&format!(
+                "this device is {}\n",
+                sosna_protocol::identity::Sign::address(&key).checksummed()
+            ));
+            Ok(())
+        }
+        Wallet::Export { file, place } => {
+            let data = data(&place)?;
+            let password = ask_password("New password for the exported key: ")?;
+            if io::stdin().is_terminal() && ask_password("The same again: ")? != password {
+                return Err(Failure::usage("the two passwords differ; nothing was exported"));
+            }
+            let key = keystore::export(&data, &file, &password).map_err(refused)?;
+            let address = sosna_protocol::identity::Sign::address(&key).checksummed();
+            print(&format!("the key of {address} is in {}\n", file.display()));
+            Ok(())
+        }
+        Wallet::PayoutTo { address, place } => payout_to(&address, &place),
+    }
+}
+
+fn payout_to(address: &str, place: &Place) -> Result<(), Failure> {
+    let parsed: Address = address.parse().map_err(|_| {
+        Failure::usage(format!("{address:?} is not an Ethereum address: 0x and 40 hexadecimal digits"))
+    })?;
+    let text = parsed.checksummed();
+    let digits = |text: &str| text.trim_start_matches("0x").to_owned();
+    let is_mixed = address.bytes().any(|byte| byte.is_ascii_uppercase())
+        && address.bytes().any(|byte| byte.is_ascii_lowercase() && byte != b'x');
+    if is_mixed && digits(address) != digits(&text) {
+        return Err(Failure::usage(format!("{address} has a wrong checksum (EIP-55); was it copied whole?")));
+    }
+    let data = data(place)?;
+    let _lock = FolderLock::take(&data).map_err(Failure::failed)?;
+    let keys = crate::identity::Keys::load_or_create(&data).map_err(Failure::failed)?;
+    let store = Store::open(&data, keys.identity).map_err(Failure::failed)?;
+    store
+        .write(|tx| tx.set_setting("payout_to", &text))
+        .map_err(|error: StoreError| Failure::failed(error))?;
+    print(&format!("earnings go to {text} from the next payout on\n"));
+    Ok(())
+}
+
+fn refused(error: keystore::WalletError) -> Failure {
+    let exit = match &error {
+        keystore::WalletError::NoKey => Exit::NotFound,
+        keystore::WalletError::Enrolled { .. }
+        | keystore::WalletError::Exists { .. }
+        | keystore::WalletError::Heavy { .. } => Exit::Refused,
+        _ => Exit::Failed,
+    };
+    Failure::of(&error, exit)
+}
+
+/// From the terminal without an echo; from a pipe, its first line.
+fn ask_password(prompt: &str) -> Result<String, Failure> {
+    let read = if io::stdin().is_terminal() {
+        rpassword::prompt_password(prompt)
+    } else {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map(|_| line.trim_end_matches(['\n', '\r']).to_owned())
+    };
+    read.map_err(Failure::failed)
+}
+
+fn oci(arguments: Vec<std::ffi::OsString>) -> ExitCode {
+    sosna_runtime::oci::main(arguments.into_iter())
+}
+
+/// Writes to stdout; a reader that has gone is no error.
+fn print(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}

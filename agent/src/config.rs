@@ -1,0 +1,280 @@
+//! What an owner can set. Every key has a default that suits a machine nobody looked at; a text that is empty
+//! means "find out". It holds values only: what they lead to is decided where they are used.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sosna_host::config::{Config, ConfigError, Loaded};
+use sosna_protocol::{Amount, amount::AmountError, resources::Ask};
+
+/// The configuration of `sosna-agent`; a section is a table of the TOML file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentConfig {
+    /// The folder that holds everything this device keeps.
+    pub data: PathBuf,
+    /// A file with a join token, read where the device is not enrolled and no token was given.
+    pub join_file: PathBuf,
+    /// What the device asks for its work.
+    pub ask: AskConfig,
+    /// What it lends at most.
+    pub limits: LimitsConfig,
+    /// How much it is willing to be owed.
+    pub exposure: ExposureConfig,
+    /// How it pulls images.
+    pub registry: RegistryConfig,
+    /// How containers are kept apart.
+    pub containers: ContainersConfig,
+    /// What it tells.
+    pub log: LogConfig,
+}
+
+/// The price list, in SNM. Hours, because people compare by them; the protocol counts in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AskConfig {
+    /// For one core for an hour.
+    pub core_hour: String,
+    /// For one GiB of memory for an hour.
+    pub gib_hour: String,
+    /// The least that any task costs.
+    pub minimum: String,
+}
+
+/// The device's limits; 0 and "" stand for what the machine has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitsConfig {
+    /// Thousandths of a core.
+    pub cpu_millis: u32,
+    /// Memory for tasks, such as "512MiB"; else all but a reserve for the system.
+    pub memory: String,
+    /// Disk for tasks' own files and for results that wait to be delivered; else half of what is free.
+    pub disk: String,
+    /// Disk for images.
+    pub images: String,
+    /// Disk that is never lent: below it no work is accepted, so that receipts can still be written.
+    pub disk_reserve: String,
+    /// Processes and threads of all tasks together.
+    pub pids: u32,
+}
+
+/// The largest debt that the device lets a hub run up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExposureConfig {
+    /// In SNM; "" for what the whole device earns in a day at its own ask.
+    pub limit: String,
+}
+
+/// Pulling images. Registries on this very machine are spoken to without TLS; content is verified by digest anyway.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RegistryConfig {
+    /// A private file of JSON: `{"host": {"username": "…", "password": "…"}}`.
+    pub credentials: PathBuf,
+}
+
+/// Containers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainersConfig {
+    /// The folder of short-lived state, on a file system that a reboot empties; "" for one under /run.
+    pub state: PathBuf,
+    /// The first user id on this machine that containers may have. Agents that share a machine need ranges apart.
+    pub uid_base: u32,
+    /// How many from there on; each container takes 65,536.
+    pub uid_count: u32,
+}
+
+/// Logs go to stderr; SOSNA_AGENT_LOG filters them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogConfig {
+    /// One JSON object a line, for machines.
+    pub json: bool,
+}
+
+/// A value of the configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ValueError {
+    /// Not an amount.
+    #[error("the setting `{key}` is not an amount of SNM")]
+    Amount {
+        /// Which setting.
+        key: &'static str,
+        /// Why not.
+        #[source]
+        source: AmountError,
+    },
+    /// Not a size.
+    #[error(
+        "the setting `{key}` is {text:?}; write a number of bytes with KiB, MiB, GiB or TiB, such as 512MiB"
+    )]
+    Size {
+        /// Which setting.
+        key: &'static str,
+        /// What stands there.
+        text: String,
+    },
+}
+
+// === impl AgentConfig ===
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            data: "/var/lib/sosna-agent".into(),
+            join_file: PathBuf::new(),
+            ask: AskConfig::default(),
+            limits: LimitsConfig::default(),
+            exposure: ExposureConfig::default(),
+            registry: RegistryConfig::default(),
+            containers: ContainersConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+impl Config for AgentConfig {
+    const ENVIRONMENT: &'static str = "SOSNA_AGENT";
+}
+
+impl AgentConfig {
+    /// Loads file, environment and flags.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(
+        file: Option<&std::path::Path>,
+        flags: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<Loaded<Self>, ConfigError> {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        sosna_host::config::load(file, environment, flags)
+    }
+}
+
+// === impl AskConfig ===
+
+impl Default for AskConfig {
+    fn default() -> Self {
+        Self { core_hour: "0.036".into(), gib_hour: "0.0036".into(), minimum: "0".into() }
+    }
+}
+
+impl AskConfig {
+    /// The price list as the protocol has it. An hour's price that is no multiple of 3600 rounds up.
+    ///
+    /// # Errors
+    /// [`ValueError::Amount`].
+    pub fn ask(&self) -> Result<Ask, ValueError> {
+        let second = |key, text: &str| {
+            let hour = amount(key, text)?;
+            Ok(Amount::from_units(hour.units().div_ceil(3600)))
+        };
+        Ok(Ask {
+            core_second: second("ask.core_hour", &self.core_hour)?,
+            gib_second: second("ask.gib_hour", &self.gib_hour)?,
+            minimum: amount("ask.minimum", &self.minimum)?,
+        })
+    }
+}
+
+// === impl LimitsConfig ===
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            cpu_millis: 0,
+            memory: String::new(),
+            disk: String::new(),
+            images: String::new(),
+            disk_reserve: "64MiB".into(),
+            pids: 4096,
+        }
+    }
+}
+
+// === impl ContainersConfig ===
+
+impl Default for ContainersConfig {
+    fn default() -> Self {
+        // Far above what systems give to people and services; 1024 containers at a time.
+        Self { state: PathBuf::new(), uid_base: 1 << 30, uid_count: 1 << 26 }
+    }
+}
+
+/// Reads an amount of SNM.
+///
+/// # Errors
+/// [`ValueError::Amount`].
+pub fn amount(key: &'static str, text: &str) -> Result<Amount, ValueError> {
+    text.trim().parse().map_err(|source| ValueError::Amount { key, source })
+}
+
+/// Reads a size in bytes; `None` where the text is empty.
+///
+/// # Errors
+/// [`ValueError::Size`].
+pub fn size(key: &'static str, text: &str) -> Result<Option<u64>, ValueError> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || ValueError::Size { key, text: text.to_owned() };
+    let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = trimmed.split_at(digits);
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "T" | "TiB" => 1_u64 << 40,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).map(Some).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn prices_by_the_hour_become_prices_by_the_second() {
+        let ask = AskConfig::default().ask().unwrap();
+        assert_eq!(ask.core_second, "0.00001".parse().unwrap());
+        assert_eq!(ask.gib_second, "0.000001".parse().unwrap());
+        let odd =
+            AskConfig { core_hour: "0.000000000000003601".into(), ..AskConfig::default() }.ask().unwrap();
+        assert_eq!(odd.core_second, Amount::from_units(2), "no seller is paid a fraction less");
+        let wrong = AskConfig { minimum: "a lot".into(), ..AskConfig::default() }.ask().unwrap_err();
+        assert!(wrong.to_string().contains("ask.minimum"));
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(size("limits.memory", "").unwrap(), None);
+        assert_eq!(size("limits.memory", "512MiB").unwrap(), Some(512 << 20));
+        assert_eq!(size("limits.memory", "10 G").unwrap(), Some(10 << 30));
+        assert_eq!(size("limits.memory", "123").unwrap(), Some(123));
+        for wrong in ["MiB", "-1", "1.5GiB", "12 parsec", "99999999999999TiB"] {
+            assert!(size("limits.memory", wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn defaults_load_and_unknown_keys_name_their_neighbour() {
+        let loaded = sosna_host::config::load::<AgentConfig>(None, [], [("data", "/d".to_owned())]).unwrap();
+        assert_eq!(loaded.value.data, PathBuf::from("/d"));
+        assert!(loaded.print().contains("ask.core_hour"));
+        let environment = [("SOSNA_AGENT_ASK_CORE_HOUR".to_owned(), "1".to_owned())];
+        let loaded = sosna_host::config::load::<AgentConfig>(None, environment, []).unwrap();
+        assert_eq!(loaded.value.ask.core_hour, "1");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[ask]\ncore_hours = \"1\"").unwrap();
+        let error = sosna_host::config::load::<AgentConfig>(Some(file.path()), [], []).unwrap_err();
+        assert!(error.to_string().contains("did you mean `ask.core_hour`"), "{error}");
+    }
+}

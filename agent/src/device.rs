@@ -1,0 +1,171 @@
+//! What this machine is and has: architecture and level, processors, memory, disk. Read once at the start.
+
+use std::{fs, path::Path};
+
+use nix::sys::statvfs::statvfs;
+use sosna_host::file::FileError;
+use sosna_protocol::resources::{Arch, Class, Resources};
+
+use crate::config::{AgentConfig, ValueError, size};
+
+/// The version that the agent gives of itself.
+pub const VERSION: &str = concat!("sosna-agent ", env!("CARGO_PKG_VERSION"));
+
+/// What the device lends, and the disk that it keeps for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lent {
+    /// All that tasks may use together.
+    pub resources: Resources,
+    /// Bytes for images.
+    pub images: u64,
+    /// Free bytes below which no work is accepted.
+    pub disk_reserve: u64,
+}
+
+/// Why the machine cannot be described.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// A setting means nothing.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// The kernel does not tell.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The architecture and instruction-set level of this machine (x86-64 psABI levels; 8 for armv8-a, 7 for armv7).
+#[must_use]
+pub fn class() -> Class {
+    #[cfg(target_arch = "x86_64")]
+    return Class { arch: Arch::X86_64, level: x86_level() };
+    #[cfg(target_arch = "aarch64")]
+    return Class { arch: Arch::Aarch64, level: 8 };
+    #[cfg(target_arch = "arm")]
+    return Class { arch: Arch::Armv7, level: 7 };
+    #[cfg(target_arch = "riscv64")]
+    return Class { arch: Arch::Riscv64, level: 0 };
+}
+
+#[cfg(target_arch = "x86_64")]
+fn x86_level() -> u8 {
+    // The levels of the x86-64 psABI, section 3.1.1, as far as Rust can ask for their parts.
+    let v2 = is_x86_feature_detected!("cmpxchg16b")
+        && is_x86_feature_detected!("popcnt")
+        && is_x86_feature_detected!("sse3")
+        && is_x86_feature_detected!("sse4.1")
+        && is_x86_feature_detected!("sse4.2")
+        && is_x86_feature_detected!("ssse3");
+    let v3 = v2
+        && is_x86_feature_detected!("avx")
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("f16c")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("lzcnt")
+        && is_x86_feature_detected!("movbe")
+        && is_x86_feature_detected!("xsave");
+    let v4 = v3
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512cd")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    1 + u8::from(v2) + u8::from(v3) + u8::from(v4)
+}
+
+/// What the device lends: its limits from the configuration, the rest from the machine.
+///
+/// # Errors
+/// [`DeviceError`].
+pub fn lent(config: &AgentConfig) -> Result<Lent, DeviceError> {
+    let limits = &config.limits;
+    let (free, inodes) = disk_free(&config.data)?;
+    let disk_reserve = size("limits.disk_reserve", &limits.disk_reserve)?.unwrap_or(64 << 20);
+    let usable = free.saturating_sub(disk_reserve);
+    let disk = size("limits.disk", &limits.disk)?.unwrap_or(usable / 2);
+    let images = size("limits.images", &limits.images)?.unwrap_or((usable / 4).max(256 << 20));
+    let memory = match size("limits.memory", &limits.memory)? {
+        Some(memory) => memory,
+        None => {
+            let total = memory_total()?;
+            // The kernel, this program and its shims live too.
+            total.saturating_sub((total / 8).max(64 << 20))
+        }
+    };
+    let cpu_millis = match limits.cpu_millis {
+        0 => std::thread::available_parallelism()
+            .map_or(1000, |cores| u32::try_from(cores.get()).unwrap_or(1).saturating_mul(1000)),
+        set => set,
+    };
+    Ok(Lent {
+        // File systems that count no inodes (btrfs) say 0: the bytes bound them.
+        resources: Resources {
+            cpu_millis,
+            memory,
+            disk,
+            inodes: if inodes == 0 { 1 << 30 } else { inodes / 2 },
+            pids: limits.pids,
+        },
+        images,
+        disk_reserve,
+    })
+}
+
+/// Free bytes and inodes of the file system that holds `path`.
+///
+/// # Errors
+/// [`FileError`].
+pub fn disk_free(path: &Path) -> Result<(u64, u64), FileError> {
+    let stat =
+        statvfs(path).map_err(|errno| FileError::of("ask for the free space of", path)(errno.into()))?;
+    Ok((stat.blocks_available().saturating_mul(stat.fragment_size()), stat.files_available()))
+}
+
+fn memory_total() -> Result<u64, FileError> {
+    let path = Path::new("/proc/meminfo");
+    let text = fs::read_to_string(path).map_err(FileError::of("read", path))?;
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| {
+        FileError::of("find the memory's size in", path)(std::io::Error::from(
+            std::io::ErrorKind::InvalidData,
+        ))
+    })
+}
+
+/// The machine's host name, cut to what the protocol carries.
+#[must_use]
+pub fn hostname() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| "device".to_owned());
+    sosna_host::report::cut(&name, 64).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_machine_is_described_and_limits_override_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = AgentConfig { data: dir.path().into(), ..AgentConfig::default() };
+        let machine = lent(&config).unwrap();
+        assert!(machine.resources.cpu_millis >= 1000 && machine.resources.memory > 64 << 20);
+        assert!(machine.resources.disk > 0 && machine.resources.inodes > 0);
+        config.limits.cpu_millis = 1500;
+        config.limits.memory = "128MiB".into();
+        config.limits.disk = "1GiB".into();
+        let limited = lent(&config).unwrap().resources;
+        assert_eq!((limited.cpu_millis, limited.memory, limited.disk), (1500, 128 << 20, 1 << 30));
+    }
+
+    #[test]
+    fn the_class_has_a_level() {
+        let class = class();
+        assert!(class.arch == Arch::Riscv64 || class.level >= 1, "{class}");
+    }
+}

@@ -1,0 +1,163 @@
+//! What every part of a running agent shares: who it is, its store, its clock, what it lends and asks. It holds
+//! state and never acts by itself.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use sosna_protocol::{
+    Address, Amount,
+    resources::{Ask, Class, Resources},
+};
+
+use crate::{
+    clock::DeviceClock,
+    config::AgentConfig,
+    content::ContentClient,
+    device::{self, DeviceError, Lent},
+    identity::{Enrolment, Keys},
+    store::{Store, record::TaskRecord},
+};
+
+/// The shared state of a running agent.
+#[derive(Debug)]
+pub struct Node {
+    /// The data folder.
+    pub data: PathBuf,
+    /// The device's keys.
+    pub keys: Keys,
+    /// Its name.
+    pub device: Address,
+    /// Its hub.
+    pub hub: Address,
+    /// Its owner.
+    pub owner: Address,
+    /// Its store.
+    pub store: Arc<Store>,
+    /// Its clock.
+    pub clock: DeviceClock,
+    /// What it is.
+    pub class: Class,
+    /// What it lends.
+    pub lent: Lent,
+    /// What it asks.
+    pub ask: Ask,
+    /// What it is willing to be owed.
+    pub exposure_limit: Amount,
+    /// Limits that do not hold here, for people.
+    pub missing_limits: Vec<String>,
+    /// HTTP to the hub's content store.
+    pub content: ContentClient,
+    enrolment: RwLock<Arc<Enrolment>>,
+    draining: AtomicBool,
+    is_connected: AtomicBool,
+    refused_frames: AtomicU64,
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn new(
+        config: &AgentConfig,
+        keys: Keys,
+        store: Arc<Store>,
+        clock: DeviceClock,
+        enrolment: Enrolment,
+        missing_limits: Vec<String>,
+    ) -> Result<Self, DeviceError> {
+        let lent = device::lent(config)?;
+        let ask = config.ask.ask()?;
+        let exposure_limit = match config.exposure.limit.trim() {
+            "" => ask.price(&lent.resources, 24 * 3_600_000).unwrap_or(Amount::from_units(u128::MAX)),
+            text => crate::config::amount("exposure.limit", text)?,
+        };
+        let enrolment = Arc::new(enrolment);
+        Ok(Self {
+            data: config.data.clone(),
+            device: keys.device(),
+            keys,
+            hub: enrolment.hub,
+            owner: enrolment.owner,
+            store,
+            content: ContentClient::default(),
+            clock,
+            class: device::class(),
+            lent,
+            ask,
+            exposure_limit,
+            missing_limits,
+            enrolment: RwLock::new(enrolment),
+            draining: AtomicBool::new(false),
+            is_connected: AtomicBool::new(false),
+            refused_frames: AtomicU64::new(0),
+        })
+    }
+
+    /// The enrolment in force.
+    #[must_use]
+    pub fn enrolment(&self) -> Arc<Enrolment> {
+        Arc::clone(&self.enrolment.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a new enrolment in force; it is on disk already.
+    pub fn set_enrolment(&self, enrolment: Enrolment) {
+        *self.enrolment.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(enrolment);
+        // Its certificate is the content store's key too.
+        self.content.forget();
+    }
+
+    /// Stops taking work.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no work is taken any more.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether the hub has welcomed the device.
+    pub fn set_connected(&self, is_connected: bool) {
+        self.is_connected.store(is_connected, Ordering::Relaxed);
+    }
+
+    /// Whether the hub has welcomed the device on a session that stands.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.is_connected.load(Ordering::Relaxed)
+    }
+
+    /// Counts a frame that was not accepted, and returns how many there were.
+    pub fn count_refused(&self) -> u64 {
+        self.refused_frames.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// How many frames were not accepted since the start.
+    #[must_use]
+    pub fn refused_frames(&self) -> u64 {
+        self.refused_frames.load(Ordering::Relaxed)
+    }
+
+    /// What these tasks take: all that runs, and the disk under results that are still kept.
+    #[must_use]
+    pub fn taken(tasks: &[TaskRecord]) -> Resources {
+        tasks.iter().fold(Resources::default(), |sum, task| {
+            if task.is_active() {
+                sum.plus(&task.resources)
+            } else {
+                let kept =
+                    task.result.as_ref().filter(|_| task.is_open()).map_or(0, |result| result.kept_bytes);
+                sum.plus(&Resources { disk: kept, ..Resources::default() })
+            }
+        })
+    }
+}

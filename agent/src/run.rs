@@ -1,0 +1,336 @@
+//! A running agent, from its first lock to its last word.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::Deserialize;
+use sosna_host::{
+    clock::Clock as _,
+    content::ContentStore,
+    file::{self, FileError},
+    identity::IdentityError,
+    report::Exit,
+    token::{JoinToken, TokenError},
+};
+use sosna_layers::{ImageError, ImageStore, RegistryAuth, StoreOptions};
+use sosna_runtime::{Runtime, RuntimeConfig, RuntimeError};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    clock::DeviceClock,
+    config::AgentConfig,
+    device::{self, DeviceError},
+    identity::{Enrolment, EnrolmentError, FolderLock, Keys, KeysError, LockError},
+    node::Node,
+    status,
+    store::{Store, StoreError},
+    task::{Engine, container::ContainerRuntime, make_folders},
+    uplink::{self, EnrolError, bootstrap::Bootstrap},
+};
+
+/// How long receipts are kept after a voucher has covered them, and records of what is over.
+const RETENTION_MS: u64 = 30 * 24 * 3_600_000;
+const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+
+/// What an agent is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The configuration in force.
+    pub config: AgentConfig,
+    /// A token to enrol by.
+    pub join: Option<JoinToken>,
+}
+
+/// Wraps the container runtime.
+pub type WrapRuntime = Box<dyn FnOnce(Arc<dyn ContainerRuntime>) -> Arc<dyn ContainerRuntime> + Send>;
+
+/// What a program that is built around this library may replace. The shipped one replaces nothing.
+#[derive(Default)]
+pub struct Hooks {
+    /// Stands between the agent and the runtime.
+    pub runtime: Option<WrapRuntime>,
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hooks").field("runtime", &self.runtime.is_some()).finish()
+    }
+}
+
+/// Why an agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The data folder.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The enrolment's file.
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
+    /// The hub does not admit the device.
+    #[error("this device cannot be enrolled")]
+    Enrol(#[source] EnrolError),
+    /// No hub and no token.
+    #[error(
+        "this device is not enrolled; start it once with --join TOKEN (the hub prints one: `sosna-hub token`)"
+    )]
+    NotEnrolled,
+    /// A token for another hub.
+    #[error(
+        "this device is enrolled with hub {own}, and the token is for hub {other}; to serve that one too, start \
+         another agent with a folder of its own (--data)"
+    )]
+    OtherHub {
+        /// The hub that the device serves.
+        own: String,
+        /// The token's.
+        other: String,
+    },
+    /// The token's file.
+    #[error("the join token in {path} cannot be used")]
+    Token {
+        /// The file.
+        path: String,
+        /// Why not.
+        #[source]
+        source: TokenError,
+    },
+    /// The machine.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The container runtime.
+    #[error("the container runtime cannot be used")]
+    Runtime(#[from] RuntimeError),
+    /// The image store.
+    #[error("the image store cannot be used")]
+    Images(#[from] ImageError),
+    /// Files.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The registries' credentials.
+    #[error(
+        "{path} does not hold registry credentials; write {{\"host\": {{\"username\": …, \"password\": …}}}}"
+    )]
+    Credentials {
+        /// The file.
+        path: String,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Signals.
+    #[error("signals cannot be handled")]
+    Signals(#[source] std::io::Error),
+}
+
+// === impl AgentError ===
+
+impl AgentError {
+    /// The program's exit code.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Enrol(_) | Self::OtherHub { .. } => Exit::Refused,
+            Self::NotEnrolled | Self::Token { .. } => Exit::Usage,
+            Self::Keys(KeysError::Identity(IdentityError::File(_))) => Exit::Failed,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+/// Runs an agent until it is told to stop (SIGTERM, SIGINT). Containers are left running: they outlive the agent.
+///
+/// # Errors
+/// [`AgentError`]; once the device is enrolled, troubles with the hub are waited out and never end it.
+pub async fn run(options: Options, hooks: Hooks) -> Result<(), AgentError> {
+    let Options { config, join } = options;
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
+
+    let serving = start(&config, join, hooks, stopped);
+    let mut serving = std::pin::pin!(serving);
+    let running = tokio::select! {
+        running = &mut serving => running?,
+        // Before it is enrolled there is nothing to say goodbye to.
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let Running { node, uplink, _lock } = running;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping; containers go on without the agent");
+    node.drain();
+    stop.send_replace(true);
+    if tokio::time::timeout(Duration::from_secs(4), uplink).await.is_err() {
+        tracing::warn!("the line to the hub did not close in time");
+    }
+    let now_ms = node.clock.now_ms();
+    node.store.write(|tx| tx.save_time(now_ms))?;
+    let _ = std::fs::remove_file(status::socket_path(&node.data));
+    Ok(())
+}
+
+struct Running {
+    node: Arc<Node>,
+    uplink: tokio::task::JoinHandle<()>,
+    _lock: FolderLock,
+}
+
+async fn start(
+    config: &AgentConfig,
+    join: Option<JoinToken>,
+    hooks: Hooks,
+    stopped: watch::Receiver<bool>,
+) -> Result<Running, AgentError> {
+    let data = &config.data;
+    let lock = FolderLock::take(data)?;
+    let keys = Keys::load_or_create(data)?;
+    let store = Arc::new(Store::open(data, keys.identity.clone())?);
+    let clock = DeviceClock::new(store.saved_time()?);
+    // What can be wrong on this machine is told before the hub is asked for anything.
+    let (runtime, images) = open_containers(config, &keys, hooks)?;
+    let credentials = read_credentials(&config.registry.credentials)?;
+    let bootstrap = Bootstrap { keys: &keys, store: &store, clock: &clock };
+    let enrolment = enrolment(config, join, bootstrap).await?;
+
+    let missing = runtime.missing_limits();
+    for limit in &missing {
+        tracing::warn!("not enforced on this machine: {limit}");
+    }
+    let node = Node::new(config, keys, Arc::clone(&store), clock, enrolment, missing)?;
+    let node = Arc::new(node);
+    tracing::info!(
+        device = %node.device, hub = %node.hub, class = %node.class,
+        cpu_millis = node.lent.resources.cpu_millis, memory = node.lent.resources.memory, disk = node.lent.resources.disk,
+        "{}", device::VERSION
+    );
+    make_folders(data)?;
+    let inputs = ContentStore::open(&data.join("content"))?;
+    let (engine, live) = Engine::new(Arc::clone(&node), runtime, images, inputs, credentials);
+    engine.resume().await?;
+    tokio::spawn(status::serve(Arc::clone(&engine)));
+    tokio::spawn(keep_house(Arc::clone(&engine)));
+    let uplink = tokio::spawn(uplink::serve(engine, live, stopped));
+    Ok(Running { node, uplink, _lock: lock })
+}
+
+async fn enrolment(
+    config: &AgentConfig,
+    join: Option<JoinToken>,
+    bootstrap: Bootstrap<'_>,
+) -> Result<Enrolment, AgentError> {
+    let token = match join {
+        Some(token) => Some(token),
+        None => read_token(&config.join_file)?,
+    };
+    match (Enrolment::load(&config.data)?, token) {
+        (Some(own), None) => Ok(own),
+        (Some(own), Some(token)) if own.hub == token.hub => {
+            tracing::info!(hub = %own.hub, "already enrolled with this hub; the token is not needed");
+            Ok(own)
+        }
+        (Some(own), Some(token)) => Err(AgentError::OtherHub {
+            own: own.hub.checksummed().as_str().to_owned(),
+            other: token.hub.checksummed().as_str().to_owned(),
+        }),
+        (None, Some(token)) => bootstrap.enrol(&config.data, &token).await.map_err(AgentError::Enrol),
+        (None, None) => Err(AgentError::NotEnrolled),
+    }
+}
+
+fn read_token(path: &Path) -> Result<Option<JoinToken>, AgentError> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let Some(text) = file::read_if_there(path)? else { return Ok(None) };
+    let parsed = String::from_utf8_lossy(&text).trim().parse();
+    parsed.map(Some).map_err(|source| AgentError::Token { path: path.display().to_string(), source })
+}
+
+fn open_containers(
+    config: &AgentConfig,
+    keys: &Keys,
+    hooks: Hooks,
+) -> Result<(Arc<dyn ContainerRuntime>, Arc<ImageStore>), AgentError> {
+    let containers = &config.containers;
+    let state = match containers.state.as_os_str().is_empty() {
+        false => containers.state.clone(),
+        true => default_state(keys),
+    };
+    let mut settings = RuntimeConfig::new(config.data.join("containers"), state);
+    settings.uid_base = containers.uid_base;
+    settings.uid_count = containers.uid_count;
+    let runtime: Arc<dyn ContainerRuntime> = Arc::new(Runtime::open(settings)?);
+    let runtime = match hooks.runtime {
+        Some(wrap) => wrap(runtime),
+        None => runtime,
+    };
+    let lent = device::lent(config)?;
+    let images = ImageStore::open(&config.data.join("images"), lent.images, StoreOptions::default())?;
+    Ok((runtime, Arc::new(images)))
+}
+
+/// A folder that no other agent on this machine has: by the device's name.
+fn default_state(keys: &Keys) -> PathBuf {
+    let name = keys.device().to_string();
+    let base = if nix::unistd::geteuid().is_root() {
+        PathBuf::from("/run")
+    } else {
+        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
+    };
+    base.join("sosna-agent").join(&name[..16])
+}
+
+fn read_credentials(path: &Path) -> Result<HashMap<String, RegistryAuth>, AgentError> {
+    #[derive(Deserialize)]
+    struct Entry {
+        username: String,
+        password: String,
+    }
+    if path.as_os_str().is_empty() {
+        return Ok(HashMap::new());
+    }
+    let text = std::fs::read(path).map_err(FileError::of("read", path))?;
+    let entries: HashMap<String, Entry> = serde_json::from_slice(&text)
+        .map_err(|source| AgentError::Credentials { path: path.display().to_string(), source })?;
+    let auth = |entry: Entry| RegistryAuth::Basic { username: entry.username, password: entry.password };
+    Ok(entries.into_iter().map(|(host, entry)| (host, auth(entry))).collect())
+}
+
+/// Forgets what is over and old.
+async fn keep_house(engine: Arc<Engine>) {
+    loop {
+        let before_ms = engine.node.clock.now_ms().saturating_sub(RETENTION_MS);
+        // An untrusted clock may be far ahead: nothing is forgotten by it.
+        if engine.node.clock.trusted_ms().is_some() {
+            let forgotten = engine.node.store.write(|tx| {
+                Ok::<_, StoreError>((tx.forget_tasks(before_ms)?, tx.forget_receipts(before_ms)?))
+            });
+            match forgotten {
+                Ok((0, 0)) => {}
+                Ok((tasks, receipts)) => tracing::info!(tasks, receipts, "forgot what was over"),
+                Err(error) => tracing::warn!("housekeeping: {}", sosna_host::report::line(&error)),
+            }
+        }
+        match engine.node.store.tasks() {
+            Ok(tasks) => engine.collect_inputs(&tasks),
+            Err(error) => tracing::warn!("housekeeping: {}", sosna_host::report::line(&error)),
+        }
+        tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}

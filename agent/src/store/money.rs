@@ -1,0 +1,173 @@
+//! Receipts, and the best voucher: what the device can show of what it is owed.
+
+use redb::{ReadableTable as _, TableDefinition};
+use sosna_protocol::{Amount, codec::decode, identity::AssignmentId, message::pay::Statement, result::Cause};
+
+use super::{META, Store, StoreError, Tx, record::ReceiptRecord};
+
+const RECEIPTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("receipts");
+const DAMAGED: StoreError = StoreError::Record { table: "receipts" };
+/// The best voucher's statement, and the frame that it came in.
+const VOUCHER: &str = "voucher";
+const VOUCHER_FRAME: &str = "voucher/frame";
+
+/// What the hub owes without having signed for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exposure {
+    /// Work that is accepted and not judged.
+    pub open: Amount,
+    /// Work that is accepted by the hub and in no voucher.
+    pub uncovered: Amount,
+}
+
+// === impl Exposure ===
+
+impl Exposure {
+    /// Both together.
+    #[must_use]
+    pub fn total(&self) -> Amount {
+        self.open.checked_add(self.uncovered).unwrap_or(Amount::from_units(u128::MAX))
+    }
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Every receipt.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn receipts(&self) -> Result<Vec<ReceiptRecord>, StoreError> {
+        let tx = self.read()?;
+        let table = tx.open_table(RECEIPTS)?;
+        table.iter()?.map(|row| serde_json::from_slice(row?.1.value()).map_err(|_| DAMAGED)).collect()
+    }
+
+    /// The best voucher that the device holds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn voucher(&self) -> Result<Option<Statement>, StoreError> {
+        let tx = self.read()?;
+        let table = tx.open_table(META)?;
+        table.get(VOUCHER)?.map(|row| decode(row.value()).map_err(|_| DAMAGED)).transpose()
+    }
+
+    /// What the hub owes without having signed for it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn exposure(&self) -> Result<Exposure, StoreError> {
+        Ok(exposure(&self.tasks()?, &self.receipts()?))
+    }
+}
+
+// === impl Tx ===
+
+impl Tx<'_> {
+    pub(super) fn create_money(&mut self) -> Result<(), StoreError> {
+        self.inner.open_table(RECEIPTS)?;
+        Ok(())
+    }
+
+    /// One receipt, as this transaction sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn receipt(&self, assignment: &AssignmentId) -> Result<Option<ReceiptRecord>, StoreError> {
+        let table = self.inner.open_table(RECEIPTS)?;
+        let row = table.get(&assignment.0)?.map(|row| row.value().to_vec());
+        row.map(|row| serde_json::from_slice(&row).map_err(|_| DAMAGED)).transpose()
+    }
+
+    /// Every receipt, as this transaction sees them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn receipts(&self) -> Result<Vec<ReceiptRecord>, StoreError> {
+        let table = self.inner.open_table(RECEIPTS)?;
+        table.iter()?.map(|row| serde_json::from_slice(row?.1.value()).map_err(|_| DAMAGED)).collect()
+    }
+
+    /// Keeps a receipt.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_receipt(&mut self, receipt: &ReceiptRecord) -> Result<(), StoreError> {
+        let text = serde_json::to_vec(receipt).expect("texts and numbers are JSON");
+        self.inner.open_table(RECEIPTS)?.insert(&receipt.assignment.0, text.as_slice())?;
+        Ok(())
+    }
+
+    /// Forgets receipts that a voucher covered, or that came to nothing, before `before_ms`; returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn forget_receipts(&mut self, before_ms: u64) -> Result<usize, StoreError> {
+        let is_over = |receipt: &ReceiptRecord| match (receipt.covered_ms, receipt.judgement.as_deref()) {
+            (Some(covered), _) => covered < before_ms,
+            (None, Some(judgement)) => judgement != "accepted" && receipt.made_ms < before_ms,
+            (None, None) => false,
+        };
+        let old: Vec<_> = self.receipts()?.into_iter().filter(is_over).collect();
+        for receipt in &old {
+            self.inner.open_table(RECEIPTS)?.remove(&receipt.assignment.0)?;
+        }
+        Ok(old.len())
+    }
+
+    /// The best voucher, as this transaction sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn voucher(&self) -> Result<Option<Statement>, StoreError> {
+        let table = self.inner.open_table(META)?;
+        let row = table.get(VOUCHER)?.map(|row| row.value().to_vec());
+        row.map(|row| decode(&row).map_err(|_| DAMAGED)).transpose()
+    }
+
+    /// Keeps a voucher as the best one, with the frame that it came in.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_voucher(&mut self, statement: &Statement, frame: &[u8]) -> Result<(), StoreError> {
+        let encoded = sosna_host::seal::encode(statement).map_err(StoreError::Encode)?;
+        let mut table = self.inner.open_table(META)?;
+        table.insert(VOUCHER, encoded.as_slice())?;
+        table.insert(VOUCHER_FRAME, frame)?;
+        Ok(())
+    }
+
+    /// What the hub owes without having signed for it, as this transaction sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn exposure(&self) -> Result<Exposure, StoreError> {
+        Ok(exposure(&self.tasks()?, &self.receipts()?))
+    }
+}
+
+fn exposure(tasks: &[super::record::TaskRecord], receipts: &[ReceiptRecord]) -> Exposure {
+    let has_value = |task: &&super::record::TaskRecord| {
+        task.is_open()
+            && task
+                .result
+                .as_ref()
+                .is_none_or(|result| Cause::from_word(&result.cause).is_none_or(Cause::is_result))
+    };
+    Exposure {
+        open: sum(tasks.iter().filter(has_value).map(|task| task.price)),
+        uncovered: sum(receipts
+            .iter()
+            .filter(|receipt| {
+                receipt.covered_ms.is_none() && receipt.judgement.as_deref() == Some("accepted")
+            })
+            .map(|receipt| receipt.price)),
+    }
+}
+
+fn sum(mut amounts: impl Iterator<Item = Amount>) -> Amount {
+    amounts
+        .try_fold(Amount::ZERO, |sum, amount| sum.checked_add(amount))
+        .unwrap_or(Amount::from_units(u128::MAX))
+}
