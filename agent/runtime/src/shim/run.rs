@@ -77,6 +77,7 @@ pub(super) fn container(
         started,
         wall: spec.limits.wall,
     };
+    sys::drop_code_pages();
     let (end, clients) = watch.run();
 
     let mut report = Vec::new();
