@@ -80,6 +80,15 @@ CREATE TABLE windows (
     PRIMARY KEY (device, kind)
 ) STRICT, WITHOUT ROWID;
 
+-- What was said under each of the latest counters: one counter with two contents betrays a cloned device.
+CREATE TABLE heard (
+    device  BLOB NOT NULL,
+    kind    INTEGER NOT NULL,
+    counter INTEGER NOT NULL,
+    leaf    BLOB NOT NULL,
+    PRIMARY KEY (device, kind, counter)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE jobs (
     id           BLOB PRIMARY KEY,
     buyer        TEXT NOT NULL,

@@ -259,6 +259,18 @@ impl Tx {
         self.all(query.bind(int(now_ms)), assignment).await
     }
 
+    /// Lets every open offer and lease hold at least until then: a hub that was away has not been told of those
+    /// who are still at work.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn extend_leases(&mut self, until_ms: u64) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "UPDATE assignments SET lease_until_ms = ?1 WHERE state IN ('offered', 'accepted') AND lease_until_ms < ?1",
+        );
+        self.run(query.bind(int(until_ms))).await.map(drop)
+    }
+
     /// The device has it on disk.
     ///
     /// # Errors

@@ -1,14 +1,14 @@
 //! What of each device's counters has been seen, by kind.
 
 use sosna_protocol::{
-    Address,
+    Address, Hash,
     topic::Kind,
     window::{Contiguous, STORED},
 };
 
 use crate::{
     StoreError, Tx,
-    column::{bytes, integer},
+    column::{bytes, int, integer},
 };
 
 impl Tx {
@@ -52,5 +52,37 @@ impl Tx {
             Ok((kind, Contiguous::from_bytes(&state).ok_or_else(wrong)?))
         })
         .await
+    }
+
+    /// Remembers what was said under a counter, and forgets what lies further back than any window reaches.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_heard(
+        &mut self,
+        device: &Address,
+        kind: Kind,
+        counter: u64,
+        leaf: &Hash,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO heard (device, kind, counter, leaf) VALUES (?, ?, ?, ?)
+             ON CONFLICT (device, kind, counter) DO UPDATE SET leaf = excluded.leaf",
+        );
+        let query = query.bind(&device.0[..]).bind(kind as i64).bind(int(counter)).bind(&leaf.0[..]);
+        self.run(query).await?;
+        let oldest = int(counter.saturating_sub(sosna_protocol::window::WIDTH));
+        let query = sqlx::query("DELETE FROM heard WHERE device = ? AND kind = ? AND counter < ?");
+        self.run(query.bind(&device.0[..]).bind(kind as i64).bind(oldest)).await.map(drop)
+    }
+
+    /// What was said under a counter, as far back as any window reaches.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn heard(&mut self, device: &Address, kind: Kind, counter: u64) -> Result<Option<Hash>, StoreError> {
+        let query = sqlx::query("SELECT leaf FROM heard WHERE device = ? AND kind = ? AND counter = ?");
+        let query = query.bind(&device.0[..]).bind(kind as i64).bind(int(counter));
+        self.one(query, |row| bytes(row, "leaf").map(Hash)).await
     }
 }

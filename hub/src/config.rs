@@ -1,0 +1,151 @@
+//! The hub's configuration. The defaults run a hub on this machine's loopback.
+
+use serde::{Deserialize, Serialize};
+use sosna_host::config::Config;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HubConfig {
+    /// The folder that holds keys, store and content.
+    pub data: String,
+    /// The address that all listeners bind to.
+    pub listen: String,
+    /// The name or address under which devices reach the hub; `listen` where empty.
+    pub public_address: String,
+    /// Which ports.
+    pub ports: Ports,
+    /// How long things last.
+    pub times: Times,
+    /// How new devices are treated.
+    pub probation: Probation,
+    /// What a job gets that does not ask for more, and may ask for at most.
+    pub limits: Limits,
+    /// Whether logs are JSON.
+    pub log_json: bool,
+}
+
+/// Ports of the listeners; 0 takes a free one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ports {
+    /// REST and pages.
+    pub http: u16,
+    /// MQTT for devices with a certificate.
+    pub main: u16,
+    /// MQTT for devices without.
+    pub bootstrap: u16,
+    /// Content for devices.
+    pub content: u16,
+}
+
+/// Durations in milliseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Times {
+    /// How often devices show that they live.
+    pub beat_ms: u32,
+    /// How long a lease lasts after a beat.
+    pub lease_ms: u32,
+    /// How long an offer waits for an answer.
+    pub offer_ms: u32,
+    /// How long devices have to show a result once commitments are closed.
+    pub reveal_ms: u32,
+    /// How long a signed frame to a device holds.
+    pub frame_ms: u32,
+    /// The least time between two vouchers to a device that is at work.
+    pub voucher_ms: u32,
+    /// How long a device's certificate holds.
+    pub certificate_ms: u64,
+    /// How long the hub waits before it gives a failed task to somebody else.
+    pub retry_ms: u32,
+}
+
+/// How devices are treated until they have proved themselves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Probation {
+    /// How many right results in a row end it.
+    pub results: u64,
+    /// How long payment waits after a verdict.
+    pub delay_ms: u32,
+    /// How many assignments at once.
+    pub assignments: u32,
+}
+
+/// What jobs get.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Files and folders of a task that asks for no number.
+    pub inodes: u64,
+    /// Processes and threads of a task that asks for no number.
+    pub pids: u32,
+    /// Bytes of each output stream that are kept of a task that asks for no number.
+    pub log_bytes: u64,
+    /// The longest time-out.
+    pub timeout_ms: u64,
+    /// How often a task is tried before it fails.
+    pub attempts: u32,
+    /// The largest piece of content.
+    pub content_bytes: u64,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self {
+            data: "sosna-hub".to_owned(),
+            listen: "127.0.0.1".to_owned(),
+            public_address: String::new(),
+            ports: Ports::default(),
+            times: Times::default(),
+            probation: Probation::default(),
+            limits: Limits::default(),
+            log_json: false,
+        }
+    }
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { http: 8080, main: 8883, bootstrap: 8884, content: 8885 }
+    }
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            beat_ms: 10_000,
+            lease_ms: 60_000,
+            offer_ms: 20_000,
+            reveal_ms: 300_000,
+            frame_ms: 600_000,
+            voucher_ms: 60_000,
+            certificate_ms: 7 * 86_400_000,
+            retry_ms: 1_000,
+        }
+    }
+}
+
+impl Default for Probation {
+    fn default() -> Self {
+        Self { results: 10, delay_ms: 600_000, assignments: 8 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            inodes: 65_536,
+            pids: 256,
+            log_bytes: 1 << 20,
+            timeout_ms: 7 * 86_400_000,
+            attempts: 8,
+            content_bytes: 16 << 30,
+        }
+    }
+}
+
+impl Config for HubConfig {
+    const ENVIRONMENT: &'static str = "SOSNA_HUB";
+}

@@ -1,0 +1,64 @@
+//! Signs of life: leases go on, progress is noted, and what is no longer the device's is told.
+
+use std::sync::Arc;
+
+use sosna_protocol::{
+    codec::List,
+    frame::Frame,
+    message::{
+        beat::Up,
+        work::{Lease, Renewed},
+    },
+};
+use sosna_store::AssignmentState;
+
+use super::{Heard, Trouble, admit, drop_it};
+use crate::{
+    error::HubError,
+    hub::{Effect, Event, Hub},
+};
+
+pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
+    let frame = Frame::decode(&heard.payload).map_err(drop_it)?;
+    Up::read(&frame).map_err(drop_it)?;
+    if let Some(live) = hub.fleet().get_mut(&heard.device) {
+        live.seen_ms = hub.now_ms();
+    }
+    hub.change(move |tx, hub| {
+        Box::pin(async move {
+            if !admit::passing(tx, &heard).await? {
+                hub.metrics.messages_replayed.add_one();
+                return Ok(((), Vec::new()));
+            }
+            let frame =
+                Frame::decode(&heard.payload).map_err(|error| HubError::internal("a frame", error))?;
+            let Up::Beat(beat) = Up::read(&frame).map_err(|error| HubError::internal("a message", error))?;
+            let now = hub.now_ms();
+            let until_ms = now + u64::from(hub.config.times.lease_ms);
+            let (mut leases, mut lost, mut effects) = (Vec::new(), Vec::new(), Vec::new());
+            for progress in beat.assignments.iter() {
+                let id = progress.assignment;
+                let said = (progress.phase, progress.permille.min(1000));
+                if tx.renew_assignment(&id, &heard.device, until_ms, said).await? {
+                    leases.push(Lease { assignment: id, until_ms });
+                } else {
+                    let state = tx.assignment(&id).await?.filter(|one| one.device == heard.device);
+                    // One that ran out may still count, as long as nobody else was faster.
+                    if !state.is_some_and(|one| one.state == AssignmentState::Expired) {
+                        lost.push(id);
+                    }
+                }
+            }
+            tx.saw_device(&heard.device, now).await?;
+            if !leases.is_empty() || !lost.is_empty() {
+                let renewed = Renewed { leases: List::new(&leases), lost: List::new(&lost) };
+                effects.push(Effect::send(heard.device, &renewed)?);
+            }
+            effects.push(Effect::Event(Event::Device(heard.device)));
+            hub.metrics.messages_taken.add_one();
+            Ok(((), effects))
+        })
+    })
+    .await
+    .map_err(Trouble::from)
+}

@@ -1,0 +1,204 @@
+//! A device greets: it is told the time and where both sides stand, and whatever it may have missed.
+
+use std::{collections::HashSet, sync::Arc};
+
+use sosna_protocol::{
+    Address,
+    codec::{Bounded, List},
+    eip712::Typed as _,
+    frame::Frame,
+    message::{VERSIONS, pay::Statement},
+    message::{
+        ack::Position,
+        hello::{Farewell, Hello, Up, Welcome},
+        result::Closed,
+    },
+    window::Contiguous,
+};
+use sosna_store::{Account, Assignment, AssignmentState, Described, TaskState, Transfer, Tx};
+
+use super::{Heard, Trouble, admit, drop_it};
+use crate::{
+    error::HubError,
+    hub::{Effect, Event, Hub},
+    job::JobSpec,
+    ledger, schedule, verify,
+};
+
+pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
+    let frame = Frame::decode(&heard.payload).map_err(drop_it)?;
+    Up::read(&frame).map_err(drop_it)?;
+    let device = heard.device;
+    let greeted = hub
+        .change(move |tx, hub| {
+            Box::pin(async move {
+                if !admit::passing(tx, &heard).await? {
+                    hub.metrics.messages_replayed.add_one();
+                    return Ok((false, Vec::new()));
+                }
+                let frame = Frame::decode(&heard.payload).map_err(|error| HubError::internal("a frame", error))?;
+                let Up::Hello(hello) = Up::read(&frame).map_err(|error| HubError::internal("a message", error))?;
+                let (oldest, newest) = VERSIONS;
+                if hello.oldest > newest || hello.newest < oldest {
+                    let explanation = format!(
+                        "this hub speaks versions {oldest} to {newest} of the protocol and the device {} to {}; update the older one",
+                        hello.oldest, hello.newest
+                    );
+                    let farewell = Farewell {
+                        nonce: hello.nonce,
+                        time_ms: hub.now_ms(),
+                        explanation: Bounded(&explanation),
+                    };
+                    return Ok((false, vec![Effect::send(heard.device, &farewell)?]));
+                }
+                let effects = greet(tx, &hub, heard.device, &hello).await?;
+                hub.metrics.messages_taken.add_one();
+                Ok((true, effects))
+            })
+        })
+        .await?;
+    if greeted {
+        if let Some(live) = hub.fleet().get_mut(&device) {
+            live.online = true;
+            live.seen_ms = hub.now_ms();
+        }
+        hub.perform(vec![Effect::Event(Event::Device(device)), Effect::Schedule]).await;
+    }
+    Ok(())
+}
+
+async fn greet(
+    tx: &mut Tx,
+    hub: &Arc<Hub>,
+    device: Address,
+    hello: &Hello<'_>,
+) -> Result<Vec<Effect>, HubError> {
+    let now = hub.now_ms();
+    let missing: Vec<&str> = hello.missing_limits.iter().map(|text| text.0).collect();
+    let described = Described {
+        class: hello.class,
+        agent: hello.agent.0.to_owned(),
+        resources: hello.resources,
+        ask: hello.ask,
+        missing_limits: serde_json::to_string(&missing)
+            .map_err(|error| HubError::internal("texts", error))?,
+    };
+    tx.describe_device(&device, &described, now).await?;
+    if let Some(statement) = &hello.voucher {
+        recover(tx, hub, device, statement).await?;
+    }
+
+    let held: HashSet<_> = hello.held.iter().collect();
+    let open = tx.open_assignments_of(&device).await?;
+    let known: HashSet<_> = open.iter().map(|one| one.id).collect();
+    let mut unwanted = Vec::new();
+    for id in held.difference(&known) {
+        // A lease that ran out may still bring a result; everything else that is not open is over.
+        let late = tx
+            .assignment(id)
+            .await?
+            .is_some_and(|one| one.device == device && one.state == AssignmentState::Expired);
+        if !late {
+            unwanted.push(*id);
+        }
+    }
+    let positions = positions(tx, &device).await?;
+    let addresses =
+        hub.addresses.get().ok_or(HubError::Internal("a device greets before the hub listens", None))?;
+    let welcome = Welcome {
+        nonce: hello.nonce,
+        version: VERSIONS.1,
+        time_ms: now,
+        beat_ms: hub.config.times.beat_ms,
+        lease_ms: hub.config.times.lease_ms,
+        positions: List::new(&positions),
+        unwanted: List::new(&unwanted),
+        main: Bounded(&addresses.main),
+        content: Bounded(&addresses.content),
+    };
+    let mut effects = super::described(tx, &device).await?;
+    effects.push(Effect::send(device, &welcome)?);
+    for one in open {
+        effects.extend(remind(tx, hub, &one, held.contains(&one.id), hello).await?);
+    }
+    let held_amount = hello.voucher.map(|statement| statement.cumulative).unwrap_or_default();
+    effects.extend(ledger::resend_vouchers(tx, &device, held_amount).await?);
+    Ok(effects)
+}
+
+/// Says again what a device may have missed of one assignment.
+async fn remind(
+    tx: &mut Tx,
+    hub: &Arc<Hub>,
+    one: &Assignment,
+    is_held: bool,
+    hello: &Hello<'_>,
+) -> Result<Vec<Effect>, HubError> {
+    let Some(task) = tx.task(&one.task).await? else { return Ok(Vec::new()) };
+    match one.state {
+        // Only what it has not answered yet; the answer to what it holds is on its way.
+        AssignmentState::Offered if !is_held => {
+            let Some(job) = tx.job(&task.job).await? else { return Ok(Vec::new()) };
+            let Some(spec) = JobSpec::read(&job.spec) else { return Ok(Vec::new()) };
+            Ok(vec![schedule::offer(hub, &spec, (&job, job.tasks), &task, one, hello.class)?])
+        }
+        AssignmentState::Accepted | AssignmentState::Committed if !is_held => {
+            let why = "the device no longer knows of it; its data was lost";
+            verify::give_up(tx, hub, one, AssignmentState::Failed, why).await
+        }
+        AssignmentState::Committed if task.state == TaskState::Revealing => {
+            let reveal_by_ms = task.reveal_by_ms.unwrap_or_default();
+            Ok(vec![Effect::send(one.device, &Closed { assignment: one.id, reveal_by_ms })?])
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+async fn positions(tx: &mut Tx, device: &Address) -> Result<Vec<Position>, HubError> {
+    let stored = tx.positions(device).await?;
+    let of = |kind| {
+        stored.iter().find(|(known, _)| *known == kind).map_or(Contiguous::default(), |(_, window)| *window)
+    };
+    Ok(admit::OUTBOX
+        .into_iter()
+        .map(|kind| {
+            let (epoch, contiguous) = of(kind).position();
+            Position { kind, epoch, contiguous }
+        })
+        .collect())
+}
+
+/// A device shows a voucher that this hub signed and does not remember: the store was restored from an older
+/// backup. What was signed is owed.
+async fn recover(tx: &mut Tx, hub: &Hub, device: Address, statement: &Statement) -> Result<(), HubError> {
+    let (voucher, domain) = statement.voucher(device);
+    let known =
+        tx.latest_voucher(&device).await?.map(|voucher| voucher.statement.cumulative).unwrap_or_default();
+    if statement.cumulative <= known {
+        return Ok(());
+    }
+    if domain.wallet != hub.address()
+        || voucher.verify(&domain, &statement.signature, &hub.address()).is_err()
+    {
+        tracing::warn!(%device, "shows a voucher that this hub never signed");
+        return Ok(());
+    }
+    let earned = tx.ever_taken(&Account::Device(device)).await?;
+    if let Some(missing) = statement.cumulative.checked_sub(earned).filter(|missing| missing.units() > 0) {
+        tracing::warn!(%device, "holds a voucher for {missing} SNM more than the restored books; booked");
+        tx.transfer(&Transfer {
+            key: format!("recover:{device}:{}", statement.cumulative),
+            kind: "recover",
+            from: Account::Grants,
+            to: Account::Device(device),
+            amount: missing,
+            job: None,
+            assignment: None,
+            at_ms: hub.now_ms(),
+        })
+        .await?;
+    }
+    tx.put_voucher(&device, statement, hub.now_ms()).await?;
+    tx.hold_voucher(&device, statement.cumulative, hub.now_ms()).await?;
+    Ok(())
+}

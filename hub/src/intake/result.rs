@@ -1,0 +1,276 @@
+//! What came of assignments: commitments, results, failures.
+
+use std::sync::Arc;
+
+use sosna_host::manifest::{MAX_MANIFEST, Manifest};
+use sosna_protocol::{
+    Hash,
+    codec::Bounded,
+    eip712::{Domain, Receipt, Typed as _},
+    frame::Frame,
+    identity::AssignmentId,
+    message::result::{Commit, Failed, Judgement, Reveal, Up, Verdict},
+    result::commitment,
+};
+use sosna_store::{Assignment, AssignmentState, Revealed, Task, TaskState, Tx};
+
+use super::{
+    Heard, Trouble,
+    admit::{self, Novelty},
+    drop_it, work,
+};
+use crate::{
+    error::HubError,
+    hub::{Effect, Event, Hub},
+    job::JobSpec,
+    verify,
+};
+
+pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
+    let frame = Frame::decode(&heard.payload).map_err(drop_it)?;
+    let message = Up::read(&frame);
+    let known = message.as_ref().map(drop).map_err(|error| sosna_host::report::line(error));
+    // Files are read before the transaction, which must stay short. They are addressed by content: they cannot
+    // change meanwhile.
+    let checked = match &message {
+        Ok(Up::Reveal(reveal)) => Some(check(hub, heard.device, reveal).await?),
+        _ => None,
+    };
+    let device = heard.device;
+    let novelty = hub
+        .change(move |tx, hub| {
+            Box::pin(async move {
+                let (novelty, ack) = admit::outbox(tx, &heard).await?;
+                let mut effects = vec![ack];
+                if novelty == Novelty::Fresh {
+                    let frame = Frame::decode(&heard.payload)
+                        .map_err(|error| HubError::internal("a frame", error))?;
+                    match (Up::read(&frame), checked) {
+                        (Ok(Up::Commit(commit)), _) => {
+                            effects.extend(committed(tx, &hub, &heard, &commit).await?)
+                        }
+                        (Ok(Up::Reveal(reveal)), Some(checked)) => {
+                            effects.extend(revealed(tx, &hub, &heard, &reveal, checked).await?);
+                        }
+                        (Ok(Up::Failed(failed)), _) => {
+                            effects.extend(failed_there(tx, &hub, &heard, &failed).await?)
+                        }
+                        _ => {}
+                    }
+                    hub.metrics.messages_taken.add_one();
+                }
+                Ok((novelty, effects))
+            })
+        })
+        .await?;
+    work::after(hub, device, novelty).await?;
+    known.map_err(Trouble::Drop)
+}
+
+async fn own(tx: &mut Tx, heard: &Heard, id: &AssignmentId) -> Result<Option<(Assignment, Task)>, HubError> {
+    let Some(one) = tx.assignment(id).await?.filter(|one| one.device == heard.device) else {
+        return Ok(None);
+    };
+    Ok(tx.task(&one.task).await?.map(|task| (one, task)))
+}
+
+async fn committed(tx: &mut Tx, hub: &Hub, heard: &Heard, commit: &Commit) -> Result<Vec<Effect>, HubError> {
+    let Some((one, task)) = own(tx, heard, &commit.assignment).await? else { return Ok(Vec::new()) };
+    let may = match one.state {
+        AssignmentState::Offered | AssignmentState::Accepted => true,
+        // Its lease ran out. It may still take part, unless its owner has another replica by now.
+        AssignmentState::Expired => {
+            let others = tx.assignments_of_task(&task.id).await?;
+            !others.iter().any(|other| {
+                other.id != one.id
+                    && other.owner == one.owner
+                    && (other.state.is_open() || other.state == AssignmentState::Judged)
+            })
+        }
+        _ => return Ok(Vec::new()),
+    };
+    let is_open = matches!(task.state, TaskState::Queued | TaskState::Running);
+    if !may || !is_open {
+        // It came too late to be believed; it hurts nobody's reputation.
+        let why = "the commitments of this task were closed before";
+        return late(tx, hub, &one, &task, why).await;
+    }
+    tx.commit_assignment(&one.id, &commit.commitment, hub.now_ms()).await?;
+    if task.state == TaskState::Queued {
+        tx.set_task_state(&task.id, TaskState::Running, None).await?;
+    }
+    let mut effects = vec![Effect::Event(Event::Assignment(task.job, task.id, one.id))];
+    effects.extend(verify::close_if_complete(tx, hub, &task.id).await?);
+    Ok(effects)
+}
+
+async fn late(
+    tx: &mut Tx,
+    hub: &Hub,
+    one: &Assignment,
+    task: &Task,
+    why: &str,
+) -> Result<Vec<Effect>, HubError> {
+    let owed = sosna_protocol::Amount::ZERO;
+    tx.judge_assignment(&one.id, Judgement::Late, owed, why, hub.now_ms()).await?;
+    let verdict = Verdict { assignment: one.id, judgement: Judgement::Late, owed, explanation: Bounded(why) };
+    Ok(vec![
+        Effect::send(one.device, &verdict)?,
+        Effect::Freed(one.id),
+        Effect::Event(Event::Assignment(task.job, task.id, one.id)),
+    ])
+}
+
+/// What checking a result against its files came to: what it says, or why it is none.
+type Checked = Result<Revealed, String>;
+
+/// Checks a result against the assignment and against its content in the store.
+async fn check(
+    hub: &Arc<Hub>,
+    device: sosna_protocol::Address,
+    reveal: &Reveal,
+) -> Result<Checked, HubError> {
+    let id = reveal.assignment;
+    let found = hub
+        .store
+        .read(move |tx| {
+            Box::pin(async move {
+                let Some(one) = tx.assignment(&id).await? else { return Ok(None) };
+                let Some(task) = tx.task(&one.task).await? else { return Ok(None) };
+                let job = tx.job(&task.job).await?;
+                Ok::<_, HubError>(job.map(|job| (one, task, job.spec)))
+            })
+        })
+        .await?;
+    let Some((one, task, spec)) = found.filter(|(one, _, _)| one.device == device) else {
+        return Ok(Err("there is no such assignment".to_owned()));
+    };
+    let Some(spec) = JobSpec::read(&spec) else { return Ok(Err("the job cannot be read".to_owned())) };
+    if !reveal.cause.is_result() {
+        return Ok(Err(format!("`{}` is no result", reveal.cause.word())));
+    }
+    if spec.commits() {
+        let expected = commitment(&hub.address(), &id, &device, &reveal.root, &reveal.salt);
+        if one.commitment != Some(expected) {
+            return Ok(Err("the result is not the one that was committed to".to_owned()));
+        }
+    }
+    let arch = task.class.map(|class| class.arch);
+    let Some((image, _)) = arch.and_then(|arch| spec.image(arch)) else {
+        return Ok(Err("the task's image is not known".to_owned()));
+    };
+    let receipt = Receipt {
+        hub: hub.address(),
+        device,
+        assignment: id,
+        task: task.id,
+        image,
+        result: reveal.root,
+        usage: reveal.usage,
+        price: one.price,
+    };
+    let receipt_digest = receipt.digest(&Domain::off_chain(hub.address()));
+    if let Err(error) = reveal.receipt.verify(&receipt_digest, &device) {
+        return Ok(Err(format!("the receipt does not hold: {error}")));
+    }
+    let (reveal, stdout_counts, hub) = (*reveal, spec.stdout_counts(), hub.clone());
+    let files = tokio::task::spawn_blocking(move || check_files(&hub, &reveal, stdout_counts))
+        .await
+        .map_err(|error| HubError::internal("checking a result's files failed", error))?;
+    Ok(files.map(|()| Revealed {
+        root: reveal.root,
+        manifest: reveal.manifest,
+        cause: reveal.cause,
+        exit_code: reveal.exit_code,
+        usage: reveal.usage,
+        receipt: reveal.receipt,
+        receipt_digest,
+    }))
+}
+
+fn check_files(hub: &Hub, reveal: &Reveal, stdout_counts: bool) -> Result<(), String> {
+    let manifest =
+        hub.manifest(&reveal.manifest).ok_or("the result's manifest is not in the content store")?;
+    let manifest = manifest.map_err(|error| sosna_host::report::line(&error))?;
+    let said = |error| sosna_host::report::line(&error);
+    if manifest.cause().map_err(said)? != reveal.cause || manifest.exit_code != reveal.exit_code {
+        return Err("the manifest tells another end than the device".to_owned());
+    }
+    if manifest.root(stdout_counts).map_err(said)? != reveal.root {
+        return Err("the manifest has another root than the device says".to_owned());
+    }
+    for (name, length) in manifest.content().map_err(said)? {
+        if hub.content.length(&name) != Some(length) {
+            return Err(format!("{name} of the result is not in the content store"));
+        }
+    }
+    Ok(())
+}
+
+async fn revealed(
+    tx: &mut Tx,
+    hub: &Hub,
+    heard: &Heard,
+    reveal: &Reveal,
+    checked: Checked,
+) -> Result<Vec<Effect>, HubError> {
+    let Some((one, task)) = own(tx, heard, &reveal.assignment).await? else { return Ok(Vec::new()) };
+    let commits = task.asked > 1;
+    let expected = match one.state {
+        AssignmentState::Committed => commits,
+        AssignmentState::Offered | AssignmentState::Accepted | AssignmentState::Expired => !commits,
+        _ => return Ok(Vec::new()),
+    };
+    if task.ended_ms.is_some() {
+        return late(tx, hub, &one, &task, "the task was completed by another device before").await;
+    }
+    let early = commits && task.state != TaskState::Revealing;
+    let result = match checked {
+        Ok(result) if expected && !early => result,
+        Ok(_) => {
+            let why = "the result was shown before the commitments were closed";
+            return verify::give_up(tx, hub, &one, AssignmentState::Failed, why).await;
+        }
+        Err(why) => return verify::give_up(tx, hub, &one, AssignmentState::Failed, &why).await,
+    };
+    tx.reveal_assignment(&one.id, &result, hub.now_ms()).await?;
+    let mut effects = vec![Effect::Event(Event::Assignment(task.job, task.id, one.id))];
+    effects.extend(verify::judge(tx, hub, &task.id).await?);
+    Ok(effects)
+}
+
+async fn failed_there(
+    tx: &mut Tx,
+    hub: &Hub,
+    heard: &Heard,
+    failed: &Failed<'_>,
+) -> Result<Vec<Effect>, HubError> {
+    let Some((one, _)) = own(tx, heard, &failed.assignment).await? else { return Ok(Vec::new()) };
+    if !matches!(one.state, AssignmentState::Offered | AssignmentState::Accepted | AssignmentState::Committed)
+    {
+        return Ok(Vec::new());
+    }
+    let why = format!("{}: {}", failed.cause.word(), failed.explanation.0);
+    verify::give_up(tx, hub, &one, AssignmentState::Failed, &why).await
+}
+
+impl Hub {
+    /// A result's manifest, if it is in the content store.
+    #[must_use]
+    pub fn manifest(&self, name: &Hash) -> Option<Result<Manifest, sosna_host::manifest::ManifestError>> {
+        if self.content.length(name).is_none_or(|length| length > MAX_MANIFEST) {
+            return None;
+        }
+        let bytes = std::fs::read(self.content.path(name)).ok()?;
+        Some(Manifest::from_json(&bytes))
+    }
+
+    /// What a result's manifest names; nothing where it is not there.
+    #[must_use]
+    pub fn manifest_content(&self, name: &Hash) -> Vec<(Hash, u64)> {
+        self.manifest(name)
+            .and_then(Result::ok)
+            .and_then(|manifest| manifest.content().ok())
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,6 @@
+//! Vouchers: what the hub owes, in its own signature. The books themselves are kept in the store, in the same
+//! transaction as each verdict.
+
+mod vouchers;
+
+pub(crate) use vouchers::{issue_due, resend_vouchers};

@@ -1,0 +1,81 @@
+//! What happens because time passes: leases and offers run out, results are not shown, vouchers fall due.
+
+use std::{sync::Arc, time::Duration};
+
+use sosna_protocol::{codec::Bounded, message::work::Cancel};
+use sosna_store::AssignmentState;
+
+use crate::{
+    error::HubError,
+    hub::{Effect, Hub},
+    ledger, verify,
+};
+
+/// How exact deadlines are.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Runs until the hub stops.
+pub(crate) async fn run(hub: Arc<Hub>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for result in [lapse(&hub).await, reveal(&hub).await, ledger::issue_due(&hub).await] {
+            if let Err(error) = result {
+                tracing::error!("a deadline could not be kept: {}", sosna_host::report::line(&error));
+            }
+        }
+    }
+}
+
+/// Gives away what its device no longer answers for.
+async fn lapse(hub: &Arc<Hub>) -> Result<(), HubError> {
+    let now = hub.now_ms();
+    let lapsed = hub
+        .store
+        .read(move |tx| Box::pin(async move { tx.lapsed_assignments(now).await.map_err(HubError::from) }))
+        .await?;
+    for one in lapsed {
+        hub.change(move |tx, hub| {
+            Box::pin(async move {
+                // A beat may have come in since.
+                let Some(one) = tx.assignment(&one.id).await? else { return Ok(((), Vec::new())) };
+                let waits = matches!(one.state, AssignmentState::Offered | AssignmentState::Accepted);
+                if !waits || one.lease_until_ms >= hub.now_ms() {
+                    return Ok(((), Vec::new()));
+                }
+                hub.metrics.assignments_lapsed.add_one();
+                let (state, why) = match one.state {
+                    AssignmentState::Offered => {
+                        (AssignmentState::Expired, "the device did not answer the offer")
+                    }
+                    _ => (AssignmentState::Expired, "the device was not heard of, and its lease ran out"),
+                };
+                let mut effects = verify::give_up(tx, &hub, &one, state, why).await?;
+                if one.state == AssignmentState::Offered {
+                    let cancel =
+                        Cancel { assignment: one.id, explanation: Bounded("the offer was not answered") };
+                    effects.push(Effect::send(one.device, &cancel)?);
+                }
+                Ok(((), effects))
+            })
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn reveal(hub: &Arc<Hub>) -> Result<(), HubError> {
+    let now = hub.now_ms();
+    let overdue = hub
+        .store
+        .read(move |tx| Box::pin(async move { tx.overdue_reveals(now).await.map_err(HubError::from) }))
+        .await?;
+    for task in overdue {
+        hub.change(move |tx, hub| {
+            Box::pin(async move { Ok(((), verify::expire_reveals(tx, &hub, &task).await?)) })
+        })
+        .await?;
+    }
+    Ok(())
+}

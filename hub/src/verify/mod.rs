@@ -1,0 +1,13 @@
+//! Verification: who has to agree, when commitments close, what a result is worth.
+//!
+//! Nobody is paid for a result that others of other owners contradict, and nobody learns another's result before
+//! being bound to an own one: a round of a replicated task takes commitments until as many are there as are
+//! wanted, then closes, and only then are results shown.
+
+mod decide;
+mod judge;
+mod round;
+
+pub use decide::{Ballot, Decision, decide};
+pub use judge::{give_up, judge};
+pub(crate) use round::{close_if_complete, expire_reveals};
