@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -13,6 +13,7 @@ use nix::{
     fcntl::{FallocateFlags, fallocate},
     mount::{MsFlags, mount},
     sys::statvfs::statvfs,
+    unistd::{Whence, lseek64},
 };
 
 use crate::enforcement::DiskMethod;
@@ -160,16 +161,14 @@ fn private_copy(template: &Path, folder: &Path, size: u64) -> io::Result<File> {
     }
     let mut at = 0;
     loop {
-        // SAFETY: no pointers.
-        let start = unsafe { libc::lseek64(from.as_raw_fd(), at, libc::SEEK_DATA) };
-        if start < 0 {
-            break;
-        }
-        // SAFETY: no pointers.
-        let end = unsafe { libc::lseek64(from.as_raw_fd(), start, libc::SEEK_HOLE) };
-        let (Ok(start_at), Ok(length)) = (u64::try_from(start), u64::try_from(end - start)) else {
-            return Err(io::Error::last_os_error());
+        let start = match lseek64(&from, at, Whence::SeekData) {
+            Ok(start) => start,
+            // There is no more data.
+            Err(nix::errno::Errno::ENXIO) => break,
+            Err(e) => return Err(e.into()),
         };
+        let end = lseek64(&from, start, Whence::SeekHole)?;
+        let (Ok(start_at), Ok(length)) = (u64::try_from(start), u64::try_from(end - start)) else { break };
         from.seek(SeekFrom::Start(start_at))?;
         to.seek(SeekFrom::Start(start_at))?;
         io::copy(&mut (&mut from).take(length), &mut to)?;

@@ -11,7 +11,7 @@ use super::{Compiled, Result, SeccompError, translate};
 use crate::durable;
 
 /// Changes when the translation or the layout does; otherwise old files would be used for new rules.
-const FORMAT: &[u8] = b"sosna-bpf-1\0";
+const FORMAT: &[u8] = b"sosna-bpf-2\0";
 
 /// The compiled filters of a section, from the cache folder if they are there; else compiled and kept there.
 ///
@@ -68,7 +68,7 @@ fn decode(bytes: &[u8]) -> Option<Compiled> {
     if Sha256::digest(body).as_slice() != sum {
         return None;
     }
-    let (flags, mut rest) = body.split_first_chunk::<8>()?;
+    let (flags, mut rest) = body.split_first_chunk::<4>()?;
     let mut programs = Vec::new();
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {
         let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
@@ -82,7 +82,7 @@ fn decode(bytes: &[u8]) -> Option<Compiled> {
         programs.push(instructions.collect());
         rest = tail;
     }
-    rest.is_empty().then_some(Compiled { flags: u64::from_le_bytes(*flags), programs })
+    rest.is_empty().then_some(Compiled { flags: u32::from_le_bytes(*flags), programs })
 }
 
 #[cfg(test)]

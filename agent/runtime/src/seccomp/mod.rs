@@ -39,7 +39,7 @@ type Result<T, E = SeccompError> = std::result::Result<T, E>;
 /// Filters ready to be installed, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compiled {
-    flags: u64,
+    flags: u32,
     programs: Vec<Vec<sock_filter>>,
 }
 
@@ -55,13 +55,14 @@ impl Compiled {
     /// # Errors
     /// What the kernel says; then nothing or only a part is in force and the caller must not go on.
     pub(crate) fn install(&self) -> io::Result<()> {
+        let flags = libc::c_ulong::from(self.flags);
         for program in &self.programs {
             let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
             let fprog = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
             // SAFETY: `fprog` and the instructions it points to outlive the call; the kernel only reads them, and
             // seccompiler's `sock_filter` is `repr(C)` with the kernel's layout.
             let status = unsafe {
-                libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, self.flags, &raw const fprog)
+                libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog)
             };
             if status != 0 {
                 return Err(io::Error::last_os_error());

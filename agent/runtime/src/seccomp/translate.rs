@@ -154,12 +154,16 @@ fn conditions(args: &[LinuxSeccompArg]) -> Result<Vec<Value>> {
         .collect()
 }
 
-fn flags(flags: &[Flag]) -> Result<u64> {
+/// `SECCOMP_FILTER_FLAG_LOG` and `SECCOMP_FILTER_FLAG_SPEC_ALLOW` of linux/seccomp.h.
+const LOG: u32 = 1 << 1;
+const SPEC_ALLOW: u32 = 1 << 2;
+
+fn flags(flags: &[Flag]) -> Result<u32> {
     let mut bits = 0;
     for flag in flags {
         bits |= match flag {
-            Flag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
-            Flag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            Flag::SeccompFilterFlagLog => LOG,
+            Flag::SeccompFilterFlagSpecAllow => SPEC_ALLOW,
             // The process that installs the filter has one thread.
             Flag::SeccompFilterFlagTsync => 0,
             Flag::SeccompFilterFlagWaitKillableRecv => {
