@@ -61,6 +61,22 @@ impl Hierarchies {
         if kind == CgroupKind::None { Self { kind, roots: Vec::new() } } else { Self::detect() }
     }
 
+    /// In this process's own mount namespace, takes away the v1 hierarchies that we set no limits in. libcontainer
+    /// would make, join and remove a group in each, and on v1 every joining waits for all processors.
+    pub(crate) fn hide_unused() {
+        let used = ["cpu", "cpuacct", "memory", "pids", "devices", "freezer"];
+        let found = Self::detect();
+        if found.kind != CgroupKind::V1 {
+            return;
+        }
+        for (names, root) in found.roots {
+            if !names.split(',').any(|n| used.contains(&n)) {
+                // A hierarchy that stays costs time and nothing else.
+                let _ = nix::mount::umount2(&root, nix::mount::MntFlags::MNT_DETACH);
+            }
+        }
+    }
+
     /// Whether limits of this kind (`memory`, `pids`, `cpu`) can be set by us; if not, why.
     pub(crate) fn can_limit(&self, controller: &str) -> Result<(), String> {
         let (root, here) = match self.kind {

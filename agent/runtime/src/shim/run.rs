@@ -38,6 +38,7 @@ pub(super) fn container(
         stage::own_users()?;
     } else {
         stage::own_mounts(CloneFlags::empty())?;
+        Hierarchies::hide_unused();
     }
     let group = Hierarchies::usable(e.cgroups).group(spec.id.as_str());
     // What a shim before us left under the same name must not be counted as this container's.
