@@ -1,0 +1,353 @@
+//! Tables and pages for people.
+
+use std::io::IsTerminal as _;
+
+use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
+use sosna_api::{
+    device::{Device, DeviceDetail},
+    job::{Job, JobDetail},
+    ledger::Ledger,
+    owner::Owner,
+    task::{Assignment, Task},
+};
+use sosna_host::clock::{Clock as _, SystemClock};
+
+use crate::quantity::{show_duration, show_size};
+
+/// A table without lines, its columns aligned.
+fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    let live = std::io::stdout().is_terminal();
+    table.load_style(presets::NOTHING);
+    // Only a terminal has a width; what is piped is never wrapped.
+    table.set_content_arrangement(if live {
+        ContentArrangement::Dynamic
+    } else {
+        ContentArrangement::Disabled
+    });
+    table.set_header(header.iter().map(|title| {
+        let cell = Cell::new(title);
+        if live { cell.add_attribute(Attribute::Bold) } else { cell }
+    }));
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines = table.lines().map(|line| line.trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// How long ago, in words.
+fn ago(at_ms: u64) -> String {
+    match SystemClock::default().now_ms().checked_sub(at_ms) {
+        None | Some(0..1000) => "now".to_owned(),
+        Some(age) => {
+            let text = show_duration(age);
+            // The largest unit says enough.
+            format!("{} ago", text.split(' ').next().unwrap_or(&text))
+        }
+    }
+}
+
+/// The beginning of a name: enough to tell it from others, and to say to other commands.
+fn short(name: &impl std::fmt::Display) -> String {
+    name.to_string().chars().take(12).collect()
+}
+
+fn or_dash(text: Option<impl std::fmt::Display>) -> String {
+    text.map_or_else(|| "-".to_owned(), |text| text.to_string())
+}
+
+/// `key  value` lines, the values aligned; without those that have none.
+fn facts(pairs: &[(&str, String)]) -> String {
+    let shown: Vec<_> = pairs.iter().filter(|(_, value)| !value.is_empty()).collect();
+    let width = shown.iter().map(|(key, _)| key.len()).max().unwrap_or_default();
+    shown.iter().map(|(key, value)| format!("{key:width$}  {value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Jobs, one a line.
+#[must_use]
+pub fn jobs(jobs: &[Job]) -> String {
+    if jobs.is_empty() {
+        return "no jobs".to_owned();
+    }
+    let row = |job: &Job| {
+        let done = job.counts.succeeded + job.counts.failed + job.counts.cancelled;
+        vec![
+            short(&job.id),
+            job.name.clone().unwrap_or_else(|| "-".to_owned()),
+            job.state.to_string(),
+            format!("{done}/{}", job.counts.total),
+            job.verification.to_string(),
+            job.price.spent.to_string(),
+            job.buyer.clone(),
+            ago(job.created_ms),
+            job.image.clone(),
+        ]
+    };
+    let header = ["JOB", "NAME", "STATE", "DONE", "VERIFY", "SNM", "BUYER", "SUBMITTED", "IMAGE"];
+    table(&header, jobs.iter().map(row).collect())
+}
+
+/// One job with tasks and assignments.
+#[must_use]
+pub fn job(detail: &JobDetail) -> String {
+    let job = &detail.job;
+    let counts = &job.counts;
+    let states = [
+        (counts.queued, "queued"),
+        (counts.running, "running"),
+        (counts.succeeded, "succeeded"),
+        (counts.failed, "failed"),
+        (counts.cancelled, "cancelled"),
+    ];
+    let states: Vec<String> = states
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    let max = job.price.max.map(|max| format!(", at most {max}")).unwrap_or_default();
+    let needs = &detail.spec.resources;
+    let took = job.finished_ms.map(|end| format!(" ({})", show_duration(end.saturating_sub(job.created_ms))));
+    let head = facts(&[
+        ("job", job.id.to_string()),
+        ("name", job.name.clone().unwrap_or_default()),
+        ("state", format!("{}{}", job.state, took.unwrap_or_default())),
+        ("note", job.explanation.clone().unwrap_or_default()),
+        ("image", job.image.clone()),
+        ("command", detail.spec.command.join(" ")),
+        ("verification", job.verification.to_string()),
+        ("buyer", format!("{}, {}", job.buyer, ago(job.created_ms))),
+        ("price", format!("{} SNM spent, {} reserved{max}", job.price.spent, job.price.reserved)),
+        (
+            "each task",
+            format!(
+                "{} cores, {} memory, {} disk, {}",
+                cores(needs.cpu_millis),
+                show_size(needs.memory),
+                show_size(needs.disk),
+                show_duration(detail.spec.timeout_ms)
+            ),
+        ),
+        ("tasks", format!("{}: {}", counts.total, states.join(", "))),
+    ]);
+    let mut text = format!("{head}\n\n{}", tasks(&detail.tasks));
+    for task in &detail.tasks {
+        if let Some(reason) = &task.unplaced_reason {
+            text.push_str(&format!("\n\ntask {} waits: {}", task.index, reason.explanation));
+            for excluded in &reason.excluded {
+                text.push_str(&format!(
+                    "\n  {:>5} of {} devices: {}",
+                    excluded.devices, reason.devices, excluded.constraint
+                ));
+            }
+        }
+    }
+    text
+}
+
+/// Tasks with the assignments of each below it.
+fn tasks(tasks: &[Task]) -> String {
+    let mut rows = Vec::new();
+    for task in tasks {
+        rows.push(vec![
+            task.index.to_string(),
+            task.state.to_string(),
+            or_dash(task.exit_code),
+            or_dash(task.cause),
+            task.price.to_string(),
+            task.result_root.map_or_else(|| "-".to_owned(), |root| short(&root)),
+            task.explanation.clone().unwrap_or_default(),
+        ]);
+        for assignment in &task.assignments {
+            rows.push(self::assignment(assignment));
+        }
+    }
+    table(&["TASK", "STATE", "EXIT", "CAUSE", "SNM", "ROOT", ""], rows)
+}
+
+fn assignment(assignment: &Assignment) -> Vec<String> {
+    let progress = match (assignment.phase, assignment.permille) {
+        (Some(phase), Some(permille)) if permille > 0 => format!("{phase} {}%", permille / 10),
+        (Some(phase), _) => phase.to_string(),
+        (None, _) => assignment.state.to_string(),
+    };
+    let state = match assignment.verdict {
+        Some(verdict) => verdict.to_string(),
+        None if assignment.ended_ms.is_some() => assignment.state.to_string(),
+        None => progress,
+    };
+    let shown = assignment.root.or(assignment.commitment).map_or_else(|| "-".to_owned(), |root| short(&root));
+    let note = assignment.explanation.clone().or_else(|| assignment.refusal.map(|reason| reason.to_string()));
+    vec![
+        "└".to_owned(),
+        state,
+        or_dash(assignment.exit_code),
+        or_dash(assignment.cause),
+        or_dash(assignment.owed),
+        shown,
+        format!("{} {}", short(&assignment.device), note.unwrap_or_default()).trim_end().to_owned(),
+    ]
+}
+
+fn cores(millis: u32) -> String {
+    match millis % 1000 {
+        0 => (millis / 1000).to_string(),
+        part => format!("{}.{}", millis / 1000, format!("{part:03}").trim_end_matches('0')),
+    }
+}
+
+fn standing(device: &Device) -> String {
+    match (device.online, device.last_seen_ms) {
+        (true, _) => "online".to_owned(),
+        (false, Some(at)) => ago(at),
+        (false, None) => "never".to_owned(),
+    }
+}
+
+/// Devices, one a line.
+#[must_use]
+pub fn devices(devices: &[Device]) -> String {
+    if devices.is_empty() {
+        return "no devices; `sosna owner delegate` makes a token by which they join".to_owned();
+    }
+    let row = |device: &Device| {
+        let amount = |of: fn(&sosna_api::device::ResourceAmounts) -> String| {
+            let total = device.total.as_ref().map_or_else(|| "-".to_owned(), of);
+            match &device.free {
+                Some(free) => format!("{}/{total}", of(free)),
+                None => total,
+            }
+        };
+        vec![
+            short(&device.address),
+            device.hostname.clone(),
+            device.state.to_string(),
+            standing(device),
+            device.class.to_string(),
+            amount(|resources| cores(resources.cpu_millis)),
+            amount(|resources| show_size(resources.memory)),
+            device.assignments.to_string(),
+            format!("{}/{}", device.reputation.valid, device.reputation.valid + device.reputation.invalid),
+            device.earned.to_string(),
+            short(&device.owner),
+        ]
+    };
+    let header =
+        ["DEVICE", "HOST", "STATE", "SEEN", "CLASS", "CORES", "MEMORY", "TASKS", "VALID", "EARNED", "OWNER"];
+    table(&header, devices.iter().map(row).collect())
+}
+
+/// One device.
+#[must_use]
+pub fn device(detail: &DeviceDetail) -> String {
+    let device = &detail.device;
+    let resources = |amounts: &sosna_api::device::ResourceAmounts| {
+        format!(
+            "{} cores, {} memory, {} disk",
+            cores(amounts.cpu_millis),
+            show_size(amounts.memory),
+            show_size(amounts.disk)
+        )
+    };
+    let labels: Vec<String> = device.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let reputation = &device.reputation;
+    let ask = device.ask.map(|ask| {
+        format!(
+            "{} a core second, {} a GiB second, at least {}",
+            ask.core_second, ask.gib_second, ask.minimum
+        )
+    });
+    let mut text = facts(&[
+        ("device", device.address.to_string()),
+        ("host", device.hostname.clone()),
+        ("owner", device.owner.to_string()),
+        ("state", format!("{}, {}", device.state, standing(device))),
+        ("class", device.class.to_string()),
+        ("agent", device.agent.clone()),
+        ("enrolled", ago(device.enrolled_ms)),
+        ("labels", labels.join(" ")),
+        ("lends", device.total.as_ref().map(resources).unwrap_or_default()),
+        ("free", device.free.as_ref().map(resources).unwrap_or_default()),
+        ("asks", ask.unwrap_or_default()),
+        (
+            "results",
+            format!(
+                "{} right ({} in a row), {} wrong, {} lost; score {} of 1000",
+                reputation.valid,
+                reputation.consecutive_valid,
+                reputation.invalid,
+                reputation.lost,
+                reputation.score
+            ),
+        ),
+        (
+            "earned",
+            format!("{} SNM, {} in vouchers, {} confirmed", device.earned, device.vouchered, device.held),
+        ),
+        ("cannot limit", device.missing_limits.join("; ")),
+    ]);
+    if !detail.current.is_empty() {
+        let rows = detail.current.iter().map(|current| {
+            vec![
+                short(&current.job),
+                current.index.to_string(),
+                or_dash(current.phase),
+                ago(current.offered_ms),
+            ]
+        });
+        text.push_str("\n\n");
+        text.push_str(&table(&["JOB", "TASK", "PHASE", "SINCE"], rows.collect()));
+    }
+    text
+}
+
+/// Owners, one a line.
+#[must_use]
+pub fn owners(owners: &[Owner]) -> String {
+    if owners.is_empty() {
+        return "no owners".to_owned();
+    }
+    let row = |owner: &Owner| {
+        vec![
+            owner.address.to_string(),
+            if owner.admitted { "yes" } else { "no" }.to_owned(),
+            owner.devices.to_string(),
+            owner.earned.to_string(),
+            ago(owner.since_ms),
+        ]
+    };
+    table(&["OWNER", "ADMITTED", "DEVICES", "EARNED", "SINCE"], owners.iter().map(row).collect())
+}
+
+/// Accounts, and what happened on them.
+#[must_use]
+pub fn ledger(ledger: &Ledger) -> String {
+    let accounts = ledger.accounts.iter().map(|account| {
+        vec![
+            account.buyer.clone(),
+            account.available.to_string(),
+            account.reserved.to_string(),
+            account.spent.to_string(),
+            account.granted.to_string(),
+        ]
+    });
+    let mut text = table(&["BUYER", "AVAILABLE", "RESERVED", "SPENT", "GRANTED"], accounts.collect());
+    if !ledger.entries.is_empty() {
+        let entries = ledger.entries.iter().map(|entry| {
+            vec![
+                entry.id.to_string(),
+                ago(entry.at_ms),
+                entry.kind.to_string(),
+                entry.amount.to_string(),
+                or_dash(entry.buyer.as_ref()),
+                entry.job.map_or_else(|| "-".to_owned(), |job| short(&job)),
+                entry.device.map_or_else(|| "-".to_owned(), |device| short(&device)),
+            ]
+        });
+        let header = ["ENTRY", "WHEN", "WHAT", "SNM", "BUYER", "JOB", "DEVICE"];
+        text.push_str("\n\n");
+        text.push_str(&table(&header, entries.collect()));
+    }
+    text
+}
