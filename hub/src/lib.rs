@@ -5,7 +5,10 @@
 //! way to run a container.
 
 pub mod admin;
+pub mod api;
+pub mod backup;
 pub mod config;
+pub mod content;
 pub mod error;
 pub mod fleet;
 pub mod hub;
@@ -16,8 +19,11 @@ pub mod metrics;
 mod outbound;
 pub mod registry;
 pub mod schedule;
+pub mod serve;
 mod tick;
+mod tls_listener;
 pub mod verify;
+pub mod web;
 
 pub use config::HubConfig;
 pub use error::HubError;

@@ -44,7 +44,7 @@ pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
                 } else {
                     let state = tx.assignment(&id).await?.filter(|one| one.device == heard.device);
                     // One that ran out may still count, as long as nobody else was faster.
-                    if !state.is_some_and(|one| one.state == AssignmentState::Expired) {
+                    if state.is_none_or(|one| one.state != AssignmentState::Expired) {
                         lost.push(id);
                     }
                 }

@@ -16,7 +16,7 @@ use sosna_store::DeviceState;
 use crate::fleet::Live;
 
 /// How many suitable devices are compared.
-pub const ENOUGH: usize = 100;
+pub(super) const ENOUGH: usize = 100;
 
 /// What a replica needs.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub struct Placement {
 
 /// The owner as far as owners can be told apart.
 #[must_use]
-pub fn owner_of(live: &Live) -> Option<Address> {
+pub(super) fn owner_of(live: &Live) -> Option<Address> {
     live.device.owner_admitted.then_some(live.device.owner)
 }
 

@@ -35,7 +35,7 @@ pub enum Decision {
 
 /// How many results are asked for at most, where `asked` were at first.
 #[must_use]
-pub fn most(asked: u32) -> u32 {
+pub(super) fn most(asked: u32) -> u32 {
     if asked <= 1 { 1 } else { asked.saturating_add(2).max(5) }
 }
 

@@ -1,0 +1,290 @@
+//! Brings a hub up, and down again in order.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use sosna_broker::{BrokerConfig, BrokerError, EmbeddedBroker, ServerIdentity, TrustBundle};
+use sosna_host::{
+    clock::{Clock as _, SystemClock},
+    file::{self, Access, FileError},
+};
+use sosna_store::Role;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+use crate::{
+    HubConfig, HubError, admin, api, content,
+    hub::{Addresses, Hub},
+    intake::Intake,
+    outbound, schedule, tick,
+    tls_listener::TlsListener,
+};
+
+/// How long a stop waits for what is in hand.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Why a hub does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It cannot be opened.
+    #[error("the hub in {data} cannot be opened")]
+    Open {
+        /// The folder.
+        data: String,
+        /// Why not.
+        #[source]
+        source: HubError,
+    },
+    /// `listen` is no address.
+    #[error("`{0}` is not an address to listen on; give an IP address such as 127.0.0.1 or 0.0.0.0")]
+    Address(String),
+    /// A port is taken, or may not be opened.
+    #[error("cannot listen on {address} for {purpose}; is another hub running, or is the port reserved?")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// For what.
+        purpose: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The listeners' certificate cannot be made.
+    #[error("the listeners' certificate cannot be made")]
+    Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The broker does not start.
+    #[error("the broker does not start")]
+    Broker(#[source] BrokerError),
+    /// A file cannot be written.
+    #[error("the hub's files fail")]
+    File(#[from] FileError),
+}
+
+/// Where a running hub is, for the commands beside it: `<data>/running.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Running {
+    /// REST and pages.
+    pub http: String,
+    /// The process.
+    pub pid: u32,
+}
+
+impl Running {
+    /// The file in a hub's folder.
+    #[must_use]
+    pub fn path(data: &Path) -> PathBuf {
+        data.join("running.json")
+    }
+
+    /// Where the hub in a folder runs, if it does.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn read(data: &Path) -> Result<Option<Self>, FileError> {
+        Ok(file::read_if_there(&Self::path(data))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+}
+
+/// The admin's access token in a hub's folder, made at the first start.
+#[must_use]
+pub fn admin_token_path(data: &Path) -> PathBuf {
+    data.join("admin.token")
+}
+
+/// A hub that serves.
+#[derive(Debug)]
+pub struct Serving {
+    /// The hub.
+    pub hub: Arc<Hub>,
+    broker: Arc<EmbeddedBroker>,
+    stop: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    workers: JoinSet<()>,
+}
+
+/// Opens a hub and its listeners. When this returns, devices and people can connect.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
+    let data = PathBuf::from(&config.data);
+    let opened = |source| ServeError::Open { data: config.data.clone(), source };
+    let ip: IpAddr = config.listen.parse().map_err(|_| ServeError::Address(config.listen.clone()))?;
+    let host =
+        if config.public_address.is_empty() { config.listen.clone() } else { config.public_address.clone() };
+    let ports = config.ports.clone();
+    let (hub, waiting) = Hub::open(config.clone(), SystemClock::shared()).await.map_err(opened)?;
+    make_admin(&hub, &data).await.map_err(opened)?;
+    // Devices at work have had nobody to tell that they live.
+    let until_ms = hub.now_ms() + u64::from(hub.config.times.lease_ms);
+    hub.store
+        .write(move |tx| Box::pin(async move { tx.extend_leases(until_ms).await.map_err(HubError::from) }))
+        .await
+        .map_err(opened)?;
+
+    let (identity, trust) = certificates(&hub, &host).await?;
+    let (stop, stopping) = watch::channel(false);
+    let mut listeners = JoinSet::new();
+    let mut workers = JoinSet::new();
+
+    let tls = content::config(&identity, &trust).map_err(opened)?;
+    let (tls, tls_now) = watch::channel(tls);
+    let content_listener = listen(SocketAddr::new(ip, ports.content), "content").await?;
+    let content_port = port_of(&content_listener);
+    listeners.spawn(content::serve(hub.clone(), content_listener, tls_now, stopping.clone()));
+
+    let http_listener = listen(SocketAddr::new(ip, ports.http), "people").await?;
+    let http_port = port_of(&http_listener);
+    let router = api::router(hub.clone(), stopping.clone());
+    let mut stopped = stopping.clone();
+    let until = async move {
+        // A sender that is gone means the same.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    // What leaves this machine is encrypted; on loopback a browser need not know the hub's authority.
+    let scheme = if ip.is_loopback() { "http" } else { "https" };
+    if ip.is_loopback() {
+        listeners.spawn(async move {
+            if let Err(error) = axum::serve(http_listener, router).with_graceful_shutdown(until).await {
+                tracing::error!(%error, "the pages are gone");
+            }
+        });
+    } else {
+        let listener = TlsListener::start(http_listener, &identity)
+            .map_err(|source| ServeError::Certificate(Box::new(source)))?;
+        listeners.spawn(async move {
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
+                tracing::error!(%error, "the pages are gone");
+            }
+        });
+    }
+
+    let broker_config = BrokerConfig {
+        main: SocketAddr::new(ip, ports.main),
+        bootstrap: SocketAddr::new(ip, ports.bootstrap),
+        ..BrokerConfig::default()
+    };
+    let broker = EmbeddedBroker::start(broker_config, &identity, &trust, Arc::new(Intake(hub.clone())))
+        .await
+        .map_err(ServeError::Broker)?;
+    let broker = Arc::new(broker);
+    let addresses = Addresses {
+        host: host.clone(),
+        http: format!("{scheme}://{}", authority(&host, http_port)),
+        main: authority(&host, broker.main_addr().port()),
+        bootstrap: broker.bootstrap_addr().port(),
+        content: format!("https://{}/content", authority(&host, content_port)),
+    };
+    let running = Running { http: addresses.http.clone(), pid: std::process::id() };
+    // A device that is faster than these two lines is told to try again.
+    let _ = hub.addresses.set(addresses);
+    let _ = hub.broker.set(broker.clone());
+    let running = serde_json::to_vec_pretty(&running).unwrap_or_default();
+    file::write(&Running::path(&data), &running, Access::Public)?;
+
+    workers.spawn(outbound::run(hub.clone(), waiting));
+    workers.spawn(schedule::run(hub.clone()));
+    workers.spawn(tick::run(hub.clone()));
+    workers.spawn(renew(hub.clone(), host, identity, broker.clone(), tls));
+    Ok(Serving { hub, broker, stop, listeners, workers })
+}
+
+impl Serving {
+    /// Stops in order: nothing new is taken, what is in hand is finished, sessions are told.
+    pub async fn stop(mut self) {
+        use sosna_broker::Broker as _;
+        // Nobody listening for it means that nothing is left to stop.
+        let _ = self.stop.send(true);
+        self.broker.shutdown().await;
+        let finished = async { while self.listeners.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL, finished).await.is_err() {
+            tracing::warn!("some connections were cut off");
+        }
+        self.workers.shutdown().await;
+        // A file that stays points to a process that is gone, which commands notice.
+        let _ = std::fs::remove_file(Running::path(Path::new(&self.hub.config.data)));
+    }
+}
+
+/// `host:port`, with brackets where the host is an IPv6 address.
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn port_of(listener: &TcpListener) -> u16 {
+    // A listener that is bound has an address.
+    listener.local_addr().map(|address| address.port()).unwrap_or_default()
+}
+
+async fn listen(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, purpose, source })
+}
+
+async fn certificates(hub: &Hub, host: &str) -> Result<(ServerIdentity, TrustBundle), ServeError> {
+    let authority = hub.authority.read().await;
+    let now = std::time::UNIX_EPOCH + Duration::from_millis(hub.now_ms());
+    let identity = authority
+        .issue_server(&[host.to_owned()], now)
+        .map_err(|error| ServeError::Certificate(Box::new(error)))?;
+    Ok((identity, authority.trust()))
+}
+
+/// Replaces the listeners' certificate before it ends.
+async fn renew(
+    hub: Arc<Hub>,
+    host: String,
+    mut identity: ServerIdentity,
+    broker: Arc<EmbeddedBroker>,
+    tls: watch::Sender<Arc<rustls::ServerConfig>>,
+) {
+    use sosna_broker::Broker as _;
+    let clock = SystemClock::default();
+    loop {
+        let due = identity.replace_at().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let wait = due.saturating_sub(Duration::from_millis(clock.now_ms()));
+        // Never long: a clock that is set forward must not leave an old certificate in use.
+        tokio::time::sleep(wait.clamp(Duration::from_secs(1), Duration::from_secs(3600))).await;
+        if wait > Duration::from_secs(1) {
+            continue;
+        }
+        let renewed = async {
+            let (next, trust) = certificates(&hub, &host).await?;
+            broker.reload_certificates(&next, &trust).await.map_err(ServeError::Broker)?;
+            let config = content::config(&next, &trust)
+                .map_err(|source| ServeError::Open { data: hub.config.data.clone(), source })?;
+            // The listener that would take it is gone only when the hub stops.
+            let _ = tls.send(config);
+            Ok::<_, ServeError>(next)
+        };
+        match renewed.await {
+            Ok(next) => identity = next,
+            Err(error) => {
+                tracing::error!(
+                    "the listeners' certificate was not renewed: {}",
+                    sosna_host::report::line(&error)
+                );
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        }
+    }
+}
+
+/// At the first start: an admin, and the admin's token in a private file.
+async fn make_admin(hub: &Hub, data: &Path) -> Result<(), HubError> {
+    let path = admin_token_path(data);
+    let users =
+        hub.store.read(|tx| Box::pin(async move { tx.users().await.map_err(HubError::from) })).await?;
+    let token = if users.is_empty() {
+        admin::add_user(&hub.store, "admin", Role::Admin, hub.now_ms()).await?.token
+    } else if !path.exists() && users.iter().any(|user| user.name == "admin") {
+        // The start that made the admin was cut off before the token was on disk.
+        admin::renew_token(&hub.store, "admin").await?.token
+    } else {
+        return Ok(());
+    };
+    Ok(file::write(&path, format!("{token}\n").as_bytes(), Access::Private)?)
+}
