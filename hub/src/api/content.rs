@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse as _, Response},
 };
 use sosna_store::StoreError;
 
-use super::{Caller, Failure, Served};
+use super::{Caller, Failure, Named, Served};
 use crate::{
     content::{Shown, length_of, name_of, receive, send},
     error::HubError,
@@ -21,7 +21,7 @@ use crate::{
 pub(super) async fn read(
     State(served): State<Arc<Served>>,
     caller: Caller,
-    Path(hex): Path<String>,
+    Named(hex): Named<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -46,7 +46,7 @@ pub(super) async fn read(
 pub(super) async fn write(
     State(served): State<Arc<Served>>,
     _caller: Caller,
-    Path(hex): Path<String>,
+    Named(hex): Named<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {

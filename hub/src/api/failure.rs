@@ -24,6 +24,14 @@ impl Failure {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self(Problem::new(code, detail))
     }
+
+    /// The address is there, but knows another method only.
+    pub(crate) fn not_allowed(path: &str) -> Self {
+        let detail = format!("{path} does not know this method; /openapi.json lists what there is");
+        let mut problem = Problem::new(Code::Invalid, detail);
+        problem.status = StatusCode::METHOD_NOT_ALLOWED.as_u16();
+        Self(problem)
+    }
 }
 
 impl From<HubError> for Failure {

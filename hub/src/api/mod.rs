@@ -25,14 +25,14 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{StatusCode, Uri},
+    http::Uri,
     routing::{delete, get, post},
 };
-use sosna_api::{Code, Problem, route};
+use sosna_api::{Code, route};
 use tokio::sync::watch;
 
 pub(crate) use caller::Caller;
-pub(crate) use extract::JsonBody;
+pub(crate) use extract::{JsonBody, Named};
 pub(crate) use failure::Failure;
 
 use crate::{
@@ -93,12 +93,9 @@ pub fn router(hub: Arc<Hub>, shutdown: watch::Receiver<bool>) -> Router {
 
 async fn not_found(uri: Uri) -> Failure {
     let detail = format!("there is nothing at {}; /openapi.json lists what there is", uri.path());
-    Failure(Problem::new(Code::NotFound, detail))
+    Failure::new(Code::NotFound, detail)
 }
 
 async fn not_allowed(uri: Uri) -> Failure {
-    let detail = format!("{} does not know this method; /openapi.json lists what there is", uri.path());
-    let mut problem = Problem::new(Code::Invalid, detail);
-    problem.status = StatusCode::METHOD_NOT_ALLOWED.as_u16();
-    Failure(problem)
+    Failure::not_allowed(uri.path())
 }

@@ -27,12 +27,14 @@ pub(super) const ROUTE: &str = "/v1/jobs/{id}/tasks/{index}/outputs/{number}";
 pub(super) async fn show(
     State(served): State<Arc<Served>>,
     caller: Caller,
-    Path((id, index, number)): Path<(String, u32, usize)>,
+    Path((id, index, number)): Path<(String, String, String)>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let missing = || HubError::not_found("output");
     let id: JobIdText = id.parse().map_err(|_| missing())?;
+    let index: u32 = index.parse().map_err(|_| missing())?;
+    let number: usize = number.parse().map_err(|_| missing())?;
     let manifest = served
         .hub
         .store

@@ -11,7 +11,7 @@ use std::{
 use axum::{
     Extension, Router,
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH},
     response::{IntoResponse as _, Response},
     routing::get,
@@ -32,7 +32,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Shown, receive, send, tls};
-use crate::{api::Failure, error::HubError, hub::Hub};
+use crate::{
+    api::{Failure, Named},
+    error::HubError,
+    hub::Hub,
+};
 
 /// Connections at once.
 const CONNECTIONS: usize = 2048;
@@ -121,6 +125,7 @@ async fn connection(serving: Arc<Serving>, stream: TcpStream, acceptor: TlsAccep
     };
     let routes = Router::new()
         .route("/content/sha256/{hex}", get(read).head(read).put(write))
+        .method_not_allowed_fallback(|| async { Failure::not_allowed("this address") })
         .fallback(|| async { Failure::from(HubError::not_found("address")) })
         .layer(Extension(Peer { device, serial }))
         .with_state(serving.clone());
@@ -138,7 +143,7 @@ async fn connection(serving: Arc<Serving>, stream: TcpStream, acceptor: TlsAccep
 async fn read(
     State(serving): State<Arc<Serving>>,
     Extension(peer): Extension<Peer>,
-    Path(hex): Path<String>,
+    Named(hex): Named<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -165,7 +170,7 @@ async fn read(
 async fn write(
     State(serving): State<Arc<Serving>>,
     Extension(peer): Extension<Peer>,
-    Path(hex): Path<String>,
+    Named(hex): Named<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {

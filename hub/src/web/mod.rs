@@ -26,6 +26,5 @@ pub(crate) fn pages() -> Router<Arc<Served>> {
         .route("/jobs/{id}", get(pages::job))
         .route("/login", get(pages::login).post(login::login))
         .route("/logout", post(login::logout))
-        .route("/assets/style.css", get(pages::style))
-        .route("/assets/{script}", get(pages::script))
+        .route("/assets/{file}", get(pages::file))
 }

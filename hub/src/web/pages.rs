@@ -1,10 +1,10 @@
-//! The pages themselves: shells that their script fills, and the two files beside them, all inside the program.
+//! The pages themselves: shells that their script fills, and the files beside them, all inside the program.
 
 use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{
         HeaderMap, StatusCode,
         header::{
@@ -18,7 +18,7 @@ use sosna_api::text::{AddressText, JobIdText};
 use sosna_protocol::hash::sha256;
 
 use crate::{
-    api::{Failure, Served},
+    api::{Failure, Named, Served},
     error::HubError,
 };
 
@@ -26,12 +26,16 @@ use crate::{
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const STYLE: &str = include_str!("assets/style.css");
-const SCRIPTS: [(&str, &str); 4] = [
-    ("common.js", include_str!("assets/common.js")),
-    ("login.js", include_str!("assets/login.js")),
-    ("overview.js", include_str!("assets/overview.js")),
-    ("job.js", include_str!("assets/job.js")),
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The files that pages refer to: name, media type, content.
+const FILES: [(&str, &str, &str); 6] = [
+    ("style.css", "text/css; charset=utf-8", include_str!("assets/style.css")),
+    ("icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
+    ("common.js", SCRIPT, include_str!("assets/common.js")),
+    ("login.js", SCRIPT, include_str!("assets/login.js")),
+    ("overview.js", SCRIPT, include_str!("assets/overview.js")),
+    ("job.js", SCRIPT, include_str!("assets/job.js")),
 ];
 
 #[derive(Template)]
@@ -75,7 +79,7 @@ pub(super) async fn overview(
 /// `GET /jobs/{id}`.
 pub(super) async fn job(
     State(served): State<Arc<Served>>,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id: JobIdText = id.parse().map_err(|_| HubError::not_found("job"))?;
@@ -92,16 +96,11 @@ pub(super) async fn login(State(served): State<Arc<Served>>) -> Result<Response,
     page(&Login { hub: name(&served), version: VERSION })
 }
 
-/// `GET /assets/style.css`.
-pub(super) async fn style(headers: HeaderMap) -> Response {
-    asset(&headers, "text/css; charset=utf-8", STYLE)
-}
-
-/// `GET /assets/{script}`.
-pub(super) async fn script(Path(file): Path<String>, headers: HeaderMap) -> Result<Response, Failure> {
-    let found = SCRIPTS.into_iter().find(|(known, _)| *known == file);
-    let (_, text) = found.ok_or_else(|| HubError::not_found("file"))?;
-    Ok(asset(&headers, "text/javascript; charset=utf-8", text))
+/// `GET /assets/{file}`.
+pub(super) async fn file(Named(file): Named<String>, headers: HeaderMap) -> Result<Response, Failure> {
+    let found = FILES.into_iter().find(|(known, _, _)| *known == file);
+    let (_, kind, text) = found.ok_or_else(|| HubError::not_found("file"))?;
+    Ok(asset(&headers, kind, text))
 }
 
 fn name(served: &Served) -> String {

@@ -1,6 +1,10 @@
 //! Changes of a job, or of everything.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{extract::State, response::Response};
 use sosna_api::{
@@ -145,8 +149,10 @@ async fn tell_whole_job(hub: &Arc<Hub>, id: JobId, listener: &Listener) -> Resul
 
 /// Tells what changed as it is now; says whether the last of the jobs has ended.
 async fn tell(hub: &Arc<Hub>, changed: Changed, listener: &Listener) -> Result<bool, End> {
-    let shared = hub.clone();
+    let (shared, began) = (hub.clone(), Instant::now());
     let changes = hub.store.read(|tx| Box::pin(async move { look_up(tx, &shared, changed).await })).await?;
+    // Looking up a very large job takes long: watching must leave the store to those who work.
+    tokio::time::sleep((began.elapsed() * 3).saturating_sub(MOMENT)).await;
     let mut ended = false;
     for change in changes {
         if let Change::Job { job, .. } = &change {

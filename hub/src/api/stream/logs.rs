@@ -48,8 +48,27 @@ pub(in crate::api) async fn logs(
     let events = hub.watch();
     let job = hub.store.read(|tx| Box::pin(async move { caller.own(tx.job(&id).await?) })).await?;
     let live = !view::spec_of(&job)?.commits();
-    let telling = Telling { hub, job: *id, live, query, told: HashMap::new(), done: HashSet::new() };
+    let telling = Telling {
+        hub,
+        job: *id,
+        live,
+        query,
+        told: HashMap::new(),
+        done: HashSet::new(),
+        complete: HashSet::new(),
+    };
     Ok(answer(&served, |listener| telling.run(events, listener)))
+}
+
+/// Whose output may be complete now. Looking at all tasks for each of many would take long.
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    /// Every task's.
+    All,
+    /// This one's, or every one's if the job has ended.
+    One(TaskId),
+    /// Every task's, but only if the job has ended.
+    IfEnded,
 }
 
 /// What has been told so far.
@@ -61,27 +80,31 @@ struct Telling {
     query: LogQuery,
     told: HashMap<(AssignmentId, Stream), Vec<Range<u64>>>,
     done: HashSet<TaskId>,
+    complete: HashSet<AssignmentId>,
 }
 
 // === impl Telling ===
 
 impl Telling {
     async fn run(mut self, mut events: Receiver<Event>, listener: Listener) -> Result<(), End> {
-        let mut ended = self.finished(&listener).await?;
+        let mut ended = self.finished(Which::All, &listener).await?;
         while self.query.follow && !ended {
             match events.recv().await {
                 Ok(Event::Log { job, index, assignment, stream, offset, bytes }) if job == self.job => {
-                    if self.live && self.wants(index, stream) {
+                    if self.live && self.wants(index, stream) && !self.complete.contains(&assignment) {
                         let end = offset + bytes.len() as u64;
                         self.told.entry((assignment, stream)).or_default().push(offset..end);
                         chunk(&listener, index, assignment, stream, offset, &bytes).await?;
                     }
                 }
-                Ok(Event::Task(job, _) | Event::Job(job)) if job == self.job => {
-                    ended = self.finished(&listener).await?;
+                Ok(Event::Task(job, task)) if job == self.job => {
+                    ended = self.finished(Which::One(task), &listener).await?;
+                }
+                Ok(Event::Job(job)) if job == self.job => {
+                    ended = self.finished(Which::IfEnded, &listener).await?;
                 }
                 // What was missed comes from the results.
-                Err(RecvError::Lagged(_)) => ended = self.finished(&listener).await?,
+                Err(RecvError::Lagged(_)) => ended = self.finished(Which::All, &listener).await?,
                 Err(RecvError::Closed) => return Ok(()),
                 Ok(_) => {}
             }
@@ -94,16 +117,22 @@ impl Telling {
             && self.query.stream.is_none_or(|wanted| *wanted == stream)
     }
 
-    /// Tells the output of all tasks that have ended since; says whether the job has.
-    async fn finished(&mut self, listener: &Listener) -> Result<bool, End> {
+    /// Tells the output of tasks that have ended since; says whether the job has.
+    async fn finished(&mut self, which: Which, listener: &Listener) -> Result<bool, End> {
         let id = self.job;
-        let (job, tasks) = self
+        let (ended, tasks) = self
             .hub
             .store
             .read(|tx| {
                 Box::pin(async move {
                     let job = tx.job(&id).await?.ok_or_else(|| HubError::not_found("job"))?;
-                    Ok::<_, HubError>((job, tx.tasks_of(&id).await?))
+                    let ended = job.state.is_final();
+                    let tasks = match which {
+                        Which::One(task) if !ended => tx.task(&task).await?.into_iter().collect(),
+                        Which::IfEnded if !ended => Vec::new(),
+                        _ => tx.tasks_of(&id).await?,
+                    };
+                    Ok::<_, HubError>((ended, tasks))
                 })
             })
             .await?;
@@ -112,10 +141,10 @@ impl Telling {
                 self.result(&task, listener).await?;
             }
         }
-        Ok(job.state.is_final())
+        Ok(ended)
     }
 
-    async fn result(&self, task: &Task, listener: &Listener) -> Result<(), End> {
+    async fn result(&mut self, task: &Task, listener: &Listener) -> Result<(), End> {
         let Some(end) = task.end else { return Ok(()) };
         let id = task.id;
         let assignments = self
@@ -126,6 +155,7 @@ impl Telling {
         let shown =
             |one: &&sosna_store::Assignment| one.revealed.is_some_and(|shown| shown.manifest == end.manifest);
         let Some(assignment) = assignments.iter().find(shown).map(|one| one.id) else { return Ok(()) };
+        self.complete.insert(assignment);
         let manifest = match view::manifest(&self.hub, &end.manifest).await {
             Ok(manifest) => manifest,
             // Collected since: then there is nothing to tell.

@@ -77,7 +77,7 @@ const TONES = {
   surplus: "void", void: "void",
 };
 export const tone = (word) => TONES[word] ?? "wait";
-export const badge = (word) => make(`span.badge.${tone(word)}`, word);
+export const badge = (word, kind = tone(word)) => make(`span.badge.${kind}`, word);
 
 /** A bar of parts, each `[tone, share of 1]`. */
 export function bar(parts, className = "progress") {

@@ -22,12 +22,14 @@ function device(one) {
 }
 
 function lease(one) {
-  const word = one.verdict ?? one.state;
+  // `accepted` is a verdict; a device that has accepted its lease is at work.
+  const working = !one.verdict && one.state === "accepted";
+  const word = one.verdict ?? (working ? "at work" : one.state);
   const where = make(one.verdict === "wrong" ? "span.wrong" : "span", device(one));
   const doing = one.phase && !one.verdict ? `${one.phase}${one.permille ? ` ${(one.permille / 10).toFixed(0)} %` : ""}` : "";
   const took = one.usage ? `${one.class}, ${span(one.usage.wall_ms)}` : one.class;
   const why = one.verdict === "accepted" ? took : one.explanation ?? (doing || took);
-  return [where, badge(word), make("span.why", why)];
+  return [where, badge(word, working ? "busy" : tone(word)), make("span.why", why)];
 }
 
 function taskRow(task) {
@@ -79,7 +81,8 @@ function drawPicture(all) {
       tile.style.aspectRatio = ratio ?? `${all.length} / 1`;
       return;
     }
-    if (tile.querySelector("img")) return;
+    if (tile.dataset.asked) return;
+    tile.dataset.asked = "yes";
     const image = new Image();
     image.alt = `the verified result of task ${task.index}`;
     image.onload = () => {
@@ -104,7 +107,7 @@ const draw = soon(() => {
   fill(find("figures"),
     figure("tasks verified", String(job.counts.succeeded), `of ${job.counts.total}`),
     figure("running", String(job.counts.running), `+ ${job.counts.queued} queued`),
-    figure("wrong results found", String(wrong)),
+    Object.assign(figure("wrong results found", String(wrong)), { className: wrong ? "figure alarm" : "figure" }),
     figure("SNM spent", amount(job.price.spent), job.price.max ? `of at most ${job.price.max}` : ""),
     figure(job.finished_ms ? "took" : "since", span((job.finished_ms ?? Date.now()) - job.created_ms)));
   find("explanation").textContent = job.explanation ?? "";

@@ -1,0 +1,19 @@
+//! What the hub serves over HTTP: the REST interface, the pages and the devices' content; and the registries that
+//! it asks, and its backups.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod backup;
+mod content;
+mod devices;
+mod jobs;
+mod openapi;
+mod pages;
+mod people;
+mod problems;
+#[path = "../../../tests/src/registry.rs"]
+#[allow(dead_code, reason = "the end-to-end tests use more of it")]
+mod registry;
+mod resolve;
+mod roles;
+mod stream;
+mod support;
