@@ -119,11 +119,24 @@ impl Engine {
             }
             Err(error) => tracing::error!("containers: {}", sosna_host::report::line(&error)),
         }
+        self.remove_stale_results(&tasks);
         for task in tasks.iter().filter(|task| task.is_open()) {
             tracing::info!(assignment = %task.assignment, "going on with it");
             self.start(task.assignment);
         }
         Ok(())
+    }
+
+    /// A crash between the end of a record and the removal of its files leaves them: nobody needs them any more.
+    fn remove_stale_results(&self, tasks: &[TaskRecord]) {
+        let open =
+            |name: &str| tasks.iter().any(|task| task.is_open() && task.assignment.to_string() == name);
+        let folders = std::fs::read_dir(self.node.data.join("results")).into_iter().flatten().flatten();
+        for folder in folders.filter(|folder| !open(&folder.file_name().to_string_lossy())) {
+            if let Err(error) = std::fs::remove_dir_all(folder.path()) {
+                tracing::warn!("cannot remove {}: {error}", folder.path().display());
+            }
+        }
     }
 
     /// Starts the driver of an assignment that the store holds; a running one is only woken.

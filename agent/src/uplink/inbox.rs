@@ -94,6 +94,7 @@ pub(super) enum Refused {
     Store(#[from] StoreError),
 }
 
+#[allow(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
 enum Spoken<'a> {
     Hello(hello::Down<'a>),
     Work(work::Down<'a>),
@@ -367,8 +368,8 @@ impl Inbox<'_> {
             if verdict.judgement == Judgement::Accepted && verdict.owed < task.price {
                 tracing::error!(assignment = %id, owed = %verdict.owed, price = %task.price, "the hub owes less than was agreed");
             }
-            let explanation = &*verdict.explanation;
-            tracing::info!(assignment = %id, judgement = verdict.judgement.word(), owed = %verdict.owed, "{explanation}");
+            let (judgement, owed, why) = (verdict.judgement.word(), verdict.owed, &*verdict.explanation);
+            tracing::info!(assignment = %id, judgement, %owed, "the hub has judged; {why}");
             Ok(Reaction::End(vec![id]))
         })
     }

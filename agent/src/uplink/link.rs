@@ -232,7 +232,7 @@ fn judge(error: ConnectionError, address: &str) -> LinkError {
                 alert: format!("{alert:?}"),
                 is_expired: *alert == AlertDescription::CertificateExpired,
             },
-            _ => LinkError::Unreachable { address, source: io::Error::other(other.to_string()) },
+            _ => LinkError::Unreachable { address, source: plain(&other) },
         },
     }
 }
@@ -249,6 +249,21 @@ fn refusal(code: ConnectReturnCode) -> &'static str {
         ConnectReturnCode::ConnectionRateExceeded => "connection rate exceeded",
         _ => "connection refused",
     }
+}
+
+/// What the operating system said, without the layers above it.
+fn plain(error: &(dyn std::error::Error + 'static)) -> io::Error {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        match error.downcast_ref::<io::Error>().map(|error| (error.kind(), error.raw_os_error())) {
+            Some((io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted, None)) => {
+                return io::Error::other("it was closed by the other side");
+            }
+            Some((_, Some(code))) => return io::Error::from_raw_os_error(code),
+            _ => next = error.source(),
+        }
+    }
+    io::Error::other(error.to_string())
 }
 
 /// The TLS error inside, wherever the layers above have put it.
