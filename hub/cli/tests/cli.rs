@@ -215,23 +215,24 @@ async fn run_brings_a_local_image_streams_and_ends_as_the_task_ends() {
     assert!(said.err.contains("task 0 waits: no device has 1 GiB of memory free"), "{}", said.err);
     assert!(said.err.contains("task 0: exited, exit code 7"), "{}", said.err);
 
-    let inner = hub.inner();
-    let spec = &inner.submitted[0];
-    let json = serde_json::to_value(spec).unwrap();
-    assert_eq!(*field(&json, "/image/content/manifest"), manifest.to_string());
-    assert_eq!(*field(&json, "/image/content/platform"), "arm64");
-    assert_eq!(*field(&json, "/image/content/name"), "oci:image");
-    assert_eq!(*field(&json, "/inputs/0/destination"), "/in/scene");
-    assert_eq!(*field(&json, "/inputs/0/sha256"), sha256(b"a scene").to_string());
-    assert_eq!(*field(&json, "/env/A"), "b=c");
-    assert_eq!(*field(&json, "/max_price"), "2.5");
-    assert_eq!(*field(&json, "/timeout_ms"), 90_000);
-    assert_eq!(*field(&json, "/resources/memory"), 1_u64 << 30);
-    assert_eq!(*field(&json, "/command"), json!(["render", "-x"]));
-    assert!(is_replicated(spec));
-    assert_eq!(inner.puts, 4, "layer, configuration, manifest, input");
-    assert!(inner.content.contains_key(&manifest.to_string()));
-    drop(inner);
+    {
+        let inner = hub.inner();
+        let spec = &inner.submitted[0];
+        let json = serde_json::to_value(spec).unwrap();
+        assert_eq!(*field(&json, "/image/content/manifest"), manifest.to_string());
+        assert_eq!(*field(&json, "/image/content/platform"), "arm64");
+        assert_eq!(*field(&json, "/image/content/name"), "oci:image");
+        assert_eq!(*field(&json, "/inputs/0/destination"), "/in/scene");
+        assert_eq!(*field(&json, "/inputs/0/sha256"), sha256(b"a scene").to_string());
+        assert_eq!(*field(&json, "/env/A"), "b=c");
+        assert_eq!(*field(&json, "/max_price"), "2.5");
+        assert_eq!(*field(&json, "/timeout_ms"), 90_000);
+        assert_eq!(*field(&json, "/resources/memory"), 1_u64 << 30);
+        assert_eq!(*field(&json, "/command"), json!(["render", "-x"]));
+        assert!(is_replicated(spec));
+        assert_eq!(inner.puts, 4, "layer, configuration, manifest, input");
+        assert!(inner.content.contains_key(&manifest.to_string()));
+    }
 
     hub.inner().exit_codes.clear();
     let id = person.does(&["run", "--detach", "oci:image"]).await;
