@@ -81,7 +81,8 @@ pub struct RegistryConfig {
 pub struct ContainersConfig {
     /// The folder of short-lived state, on a file system that a reboot empties; "" for one under /run.
     pub state: PathBuf,
-    /// The first user id on this machine that containers may have. Agents that share a machine need ranges apart.
+    /// The first user id on this machine that containers may have; 0 to choose one of 256 ranges above 2^30 by the
+    /// device's name, so that agents that share a machine are apart as a rule.
     pub uid_base: u32,
     /// How many from there on; each container takes 65,536.
     pub uid_count: u32,
@@ -200,8 +201,8 @@ impl Default for LimitsConfig {
 
 impl Default for ContainersConfig {
     fn default() -> Self {
-        // Far above what systems give to people and services; 1024 containers at a time.
-        Self { state: PathBuf::new(), uid_base: 1 << 30, uid_count: 1 << 26 }
+        // 64 containers at a time.
+        Self { state: PathBuf::new(), uid_base: 0, uid_count: 1 << 22 }
     }
 }
 

@@ -17,6 +17,7 @@ use sosna_host::{
     token::{JoinToken, TokenError},
 };
 use sosna_layers::{ImageError, ImageStore, RegistryAuth, StoreOptions};
+use sosna_protocol::topic::shard_of;
 use sosna_runtime::{Runtime, RuntimeConfig, RuntimeError};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -168,10 +169,12 @@ pub async fn run(options: Options, hooks: Hooks) -> Result<(), AgentError> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let Running { node, uplink, _lock } = running;
+    let Running { node, mut uplink, _lock } = running;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        // It ends by itself only where the store is broken: opening it anew is what a new start does.
+        ended = &mut uplink => return ended.unwrap_or(Ok(())).map_err(AgentError::Store),
     }
     tracing::info!("stopping; containers go on without the agent");
     node.drain();
@@ -187,7 +190,7 @@ pub async fn run(options: Options, hooks: Hooks) -> Result<(), AgentError> {
 
 struct Running {
     node: Arc<Node>,
-    uplink: tokio::task::JoinHandle<()>,
+    uplink: tokio::task::JoinHandle<Result<(), StoreError>>,
     _lock: FolderLock,
 }
 
@@ -273,7 +276,10 @@ fn open_containers(
         true => default_state(keys),
     };
     let mut settings = RuntimeConfig::new(config.data.join("containers"), state);
-    settings.uid_base = containers.uid_base;
+    settings.uid_base = match containers.uid_base {
+        0 => (1 << 30) + (u32::from(shard_of(&keys.device())) << 22),
+        set => set,
+    };
     settings.uid_count = containers.uid_count;
     let runtime: Arc<dyn ContainerRuntime> = Arc::new(Runtime::open(settings)?);
     let runtime = match hooks.runtime {

@@ -335,6 +335,27 @@ async fn a_certificate_renews_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_expired_on_a_shelf_is_renewed() {
+    if !can_run("a_certificate_that_expired_on_a_shelf_is_renewed", false) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = ScriptedHub::start().await;
+    let agent = Agent::start(folder.path(), Some(&hub.token().to_string()));
+    let heard = hub.hear(&[Kind::Enrol]).await;
+    let enrol::Up::Request(request) = enrol::Up::read(&heard.frame()).unwrap() else { panic!("no request") };
+    let (expired, _) = hub.sign_until(request.csr.0, &heard.device, Some(2020));
+    // Its own clock tells it nothing; the broker does.
+    hub.grant(heard.device, request.nonce, &expired, now_ms() + 86_400_000).await;
+    let heard = hub.hear(&[Kind::Enrol]).await;
+    let enrol::Up::Renew(renew) = enrol::Up::read(&heard.frame()).unwrap() else { panic!("no renewal") };
+    let (certificate, valid_until_ms) = hub.sign(renew.csr.0, &heard.device);
+    hub.grant(heard.device, renew.nonce, &certificate, valid_until_ms).await;
+    hub.welcome(1000).await;
+    assert!(agent.stop().0.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_nobody_has_is_a_clear_failure() {
     if !can_run("an_image_that_nobody_has_is_a_clear_failure", false) {
         return;

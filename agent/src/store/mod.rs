@@ -100,6 +100,22 @@ pub enum StoreError {
     },
 }
 
+// === impl StoreError ===
+
+impl StoreError {
+    /// Whether the database will not work again before it is opened anew: it does not go on after a failed write,
+    /// such as on a full disk.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Database(error) => {
+                matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::Corrupted(_))
+            }
+            _ => false,
+        }
+    }
+}
+
 macro_rules! database_error {
     ($($type:ty),+) => {$(
         impl From<$type> for StoreError {

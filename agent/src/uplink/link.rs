@@ -7,9 +7,9 @@ use std::{io, sync::Arc, time::Duration};
 use rumqttc::{
     TlsConfiguration, Transport,
     v5::{
-        AsyncClient, ConnectionError, Event, EventLoop, MqttOptions,
+        AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError,
         mqttbytes::{
-            QoS,
+            self, QoS,
             v5::{ConnectProperties, ConnectReturnCode, Filter, Packet, SubscribeReasonCode},
         },
     },
@@ -222,7 +222,10 @@ fn judge(error: ConnectionError, address: &str) -> LinkError {
         ConnectionError::ConnectionRefused(code) => {
             LinkError::Refused { address, code: refusal(code).to_owned() }
         }
-        other => match find_tls(&other) {
+        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
+            LinkError::Refused { address, code: format!("it ended the session: {reason_code:?}") }
+        }
+        other => match find_tls(cause(&other)) {
             Some(rustls::Error::InvalidCertificate(
                 CertificateError::Expired | CertificateError::NotValidYet,
             )) => LinkError::ServerExpired { address },
@@ -232,7 +235,7 @@ fn judge(error: ConnectionError, address: &str) -> LinkError {
                 alert: format!("{alert:?}"),
                 is_expired: *alert == AlertDescription::CertificateExpired,
             },
-            _ => LinkError::Unreachable { address, source: plain(&other) },
+            _ => LinkError::Unreachable { address, source: plain(cause(&other)) },
         },
     }
 }
@@ -251,13 +254,23 @@ fn refusal(code: ConnectReturnCode) -> &'static str {
     }
 }
 
+/// The error of the connection inside the library's, which it does not give as a source everywhere.
+fn cause(error: &ConnectionError) -> &(dyn std::error::Error + 'static) {
+    match error {
+        ConnectionError::MqttState(
+            StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)),
+        ) => error,
+        other => other,
+    }
+}
+
 /// What the operating system said, without the layers above it.
 fn plain(error: &(dyn std::error::Error + 'static)) -> io::Error {
     let mut next = Some(error);
     while let Some(error) = next {
         match error.downcast_ref::<io::Error>().map(|error| (error.kind(), error.raw_os_error())) {
             Some((io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionAborted, None)) => {
-                return io::Error::other("it was closed by the other side");
+                return io::Error::other("it was closed on the other side");
             }
             Some((_, Some(code))) => return io::Error::from_raw_os_error(code),
             _ => next = error.source(),
@@ -314,6 +327,11 @@ mod tests {
         let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let wrapped = ConnectionError::Io(io::Error::new(io::ErrorKind::InvalidData, inner));
         assert!(matches!(judge(wrapped, "hub:1"), LinkError::OtherHub { .. }));
+        // TLS 1.3 tells a client after its handshake, when it reads, that its certificate is refused.
+        let alert = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
+        let read = mqttbytes::Error::Io(io::Error::new(io::ErrorKind::InvalidData, alert));
+        let late = ConnectionError::MqttState(StateError::Deserialization(read));
+        assert!(matches!(judge(late, "hub:1"), LinkError::CertificateRefused { is_expired: true, .. }));
         let broken = ConnectionError::Io(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert!(matches!(judge(broken, "hub:1"), LinkError::Unreachable { .. }));
     }

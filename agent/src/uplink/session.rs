@@ -62,12 +62,12 @@ enum End {
     Renewed,
 }
 
-/// Holds sessions until `stop` is raised.
+/// Holds sessions until `stop` is raised, or the store is broken.
 pub(crate) async fn serve(
     engine: Arc<Engine>,
     mut live: mpsc::Receiver<Vec<u8>>,
     mut stop: watch::Receiver<bool>,
-) {
+) -> Result<(), StoreError> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let mut slow = Backoff::new(Duration::from_secs(60), Duration::from_secs(600));
     loop {
@@ -79,8 +79,12 @@ pub(crate) async fn serve(
             Ok(never) => match never {},
         };
         engine.node.set_connected(false);
+        let end = match end {
+            End::Store(error) if error.is_lasting() => return Err(error),
+            end => end,
+        };
         let wait = match &end {
-            End::Stopped => return,
+            End::Stopped => return Ok(()),
             End::Renewed => Duration::from_millis(100),
             End::Farewell(_) => slow.wait(),
             End::Link(LinkError::CertificateRefused { is_expired: true, .. }) => {
@@ -100,7 +104,7 @@ pub(crate) async fn serve(
         }
         tokio::select! {
             () = sleep(wait) => {}
-            () = raised(&mut stop) => return,
+            () = raised(&mut stop) => return Ok(()),
         }
     }
 }
@@ -227,7 +231,7 @@ impl<'a> Session<'a> {
             Ok(reaction) => reaction,
             Err(Refused::Store(error)) => {
                 tracing::error!("a frame cannot be kept: {}", report::line(&error));
-                return Ok(());
+                return if error.is_lasting() { Err(error.into()) } else { Ok(()) };
             }
             Err(refused) => {
                 let count = self.node.count_refused();

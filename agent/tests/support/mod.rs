@@ -244,9 +244,18 @@ impl ScriptedHub {
     }
 
     pub fn sign(&self, csr: &[u8], device: &Address) -> (Vec<u8>, u64) {
+        self.sign_until(csr, device, None)
+    }
+
+    /// With another end of its validity, at the beginning of a year.
+    pub fn sign_until(&self, csr: &[u8], device: &Address, end: Option<i32>) -> (Vec<u8>, u64) {
         let mut csr = CertificateSigningRequestParams::from_der(&csr.to_vec().into()).unwrap();
         csr.params.distinguished_name = rcgen::DistinguishedName::new();
         csr.params.distinguished_name.push(DnType::CommonName, device.to_string());
+        if let Some(year) = end {
+            csr.params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+            csr.params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        }
         let certificate = csr.signed_by(&self.issuer).unwrap();
         let der = certificate.der().to_vec();
         let valid_until_ms = tls::valid_until_ms(&der).unwrap();
