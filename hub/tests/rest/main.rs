@@ -11,7 +11,7 @@ mod pages;
 mod people;
 mod problems;
 #[path = "../../../tests/src/registry.rs"]
-#[allow(dead_code, reason = "the end-to-end tests use more of it")]
+#[allow(dead_code, unreachable_pub, reason = "it belongs to the end-to-end tests, which use more of it")]
 mod registry;
 mod resolve;
 mod roles;

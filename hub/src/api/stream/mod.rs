@@ -9,12 +9,14 @@ mod logs;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    http::{HeaderName, HeaderValue, header::CACHE_CONTROL},
-    response::{
-        IntoResponse as _, Response,
-        sse::{Event, KeepAlive, Sse},
+    body::Body,
+    http::{
+        HeaderName, HeaderValue,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
     },
+    response::Response,
 };
+use bytes::Bytes;
 use serde::Serialize;
 use sosna_store::StoreError;
 use tokio::sync::mpsc;
@@ -27,10 +29,12 @@ pub(super) use logs::logs;
 
 /// Events that wait for a slow client.
 const WAITING: usize = 64;
+/// After so long without an event a comment shows that the connection lives.
+const ALIVE: Duration = Duration::from_secs(15);
 
 /// The client's end of a stream.
 #[derive(Debug, Clone)]
-struct Listener(mpsc::Sender<Event>);
+struct Listener(mpsc::Sender<Bytes>);
 
 /// Why a stream ends.
 #[derive(Debug)]
@@ -57,13 +61,21 @@ impl From<StoreError> for End {
 
 impl Listener {
     async fn send(&self, name: &'static str, data: &(impl Serialize + Sync)) -> Result<(), End> {
-        let event = Event::default().event(name).json_data(data);
-        self.0.send(event.map_err(|_| End::Gone)?).await.map_err(|_| End::Gone)
+        // Its strings' line ends are escaped: JSON written so is one line.
+        let data = serde_json::to_string(data)
+            .map_err(|error| HubError::internal("an event could not be written", error))?;
+        self.event(name, &data).await
     }
 
     async fn mark(&self, name: &'static str) -> Result<(), End> {
-        // An event without any data would not be dispatched (HTML, "Interpreting an event stream").
-        self.0.send(Event::default().event(name).data("")).await.map_err(|_| End::Gone)
+        self.event(name, "").await
+    }
+
+    /// The field `data` stands there even where it is empty: without it an event is not dispatched (HTML,
+    /// "Interpreting an event stream").
+    async fn event(&self, name: &str, data: &str) -> Result<(), End> {
+        let event = Bytes::from(format!("event: {name}\ndata: {data}\n\n"));
+        self.0.send(event).await.map_err(|_| End::Gone)
     }
 }
 
@@ -86,11 +98,15 @@ where
         }
     });
     let events = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        Some((Ok::<_, Infallible>(receiver.recv().await?), receiver))
+        let event = match tokio::time::timeout(ALIVE, receiver.recv()).await {
+            Ok(event) => event?,
+            Err(_) => Bytes::from_static(b":\n\n"),
+        };
+        Some((Ok::<_, Infallible>(event), receiver))
     });
-    let alive = KeepAlive::new().interval(Duration::from_secs(15));
-    let mut answer = Sse::new(events).keep_alive(alive).into_response();
+    let mut answer = Response::new(Body::from_stream(events));
     let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Proxies that buffer would make live streams pointless.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
