@@ -8,7 +8,6 @@ use axum::{
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use sosna_store::StoreError;
 
 use super::{Caller, Failure, Named, Served};
 use crate::{
@@ -32,7 +31,7 @@ pub(super) async fn read(
         let may = served
             .hub
             .store
-            .read(|tx| Box::pin(async move { Ok::<_, StoreError>(tx.buyer_may_read(&buyer, &name).await?) }))
+            .read(|tx| Box::pin(async move { tx.buyer_may_read(&buyer, &name).await }))
             .await?;
         if !may {
             return Err(missing().into());

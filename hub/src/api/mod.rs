@@ -29,7 +29,7 @@ use axum::{
     routing::{delete, get, post},
 };
 use sosna_api::{Code, route};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub(crate) use caller::Caller;
 pub(crate) use extract::{JsonBody, Named};
@@ -42,6 +42,8 @@ use crate::{
 
 /// The largest body of a request, content aside: a job with many inputs and a long environment.
 const BODY_BYTES: usize = 2 << 20;
+/// Streams at once, of everybody.
+const STREAMS: usize = 1024;
 
 /// What every request is served with.
 #[derive(Debug)]
@@ -49,11 +51,13 @@ pub(crate) struct Served {
     pub(crate) hub: Arc<Hub>,
     pub(crate) sessions: Sessions,
     pub(crate) shutdown: watch::Receiver<bool>,
+    streams: Arc<Semaphore>,
 }
 
 /// Everything that the hub serves to people and their programs. Streams end when `shutdown` turns true.
 pub fn router(hub: Arc<Hub>, shutdown: watch::Receiver<bool>) -> Router {
-    let served = Arc::new(Served { hub, sessions: Sessions::default(), shutdown });
+    let streams = Arc::new(Semaphore::new(STREAMS));
+    let served = Arc::new(Served { hub, sessions: Sessions::default(), shutdown, streams });
     Router::new()
         .route(route::JOBS, get(jobs::list).post(jobs::submit))
         .route(route::JOB, get(jobs::show).delete(jobs::cancel))

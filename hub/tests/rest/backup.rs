@@ -7,7 +7,6 @@ use sosna_hub::{
     Hub, HubConfig,
     backup::{BackupError, backup, restore},
 };
-use sosna_store::StoreError;
 
 use crate::support::Setup;
 
@@ -38,8 +37,7 @@ async fn what_was_backed_up_comes_back_with_a_higher_epoch() {
     assert!(hub.content.length(&sosna_protocol::hash::sha256(b"a layer")).is_some());
     assert!(!again.join("content/incoming/half").exists());
     let id = id.parse().unwrap();
-    let job =
-        hub.store.read(|tx| Box::pin(async move { Ok::<_, StoreError>(tx.job(&id).await?) })).await.unwrap();
+    let job = hub.store.read(|tx| Box::pin(async move { tx.job(&id).await })).await.unwrap();
     assert_eq!(job.unwrap().buyer, "buyer");
     assert_eq!(fs::metadata(again.join("hub.key")).unwrap().permissions().mode() & 0o777, 0o600);
 }

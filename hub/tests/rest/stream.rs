@@ -271,3 +271,21 @@ async fn outputs_are_shown_only_as_pictures() {
     assert_eq!(setup.get(&path(1), "buyer").await.problem(), "not-found");
     assert_eq!(setup.get(&path(0), "stranger").await.problem(), "not-found");
 }
+
+#[tokio::test]
+async fn streams_are_counted() {
+    let setup = Setup::new().await;
+    let mut open = Vec::new();
+    let stream = || setup.request(Method::GET, route::EVENTS, Some("admin")).body(Body::empty()).unwrap();
+    for _ in 0..1024 {
+        let response = setup.open(stream()).await;
+        assert_eq!(response.status(), 200);
+        open.push(response);
+    }
+    let refused = setup.send(stream()).await;
+    assert_eq!((refused.problem().as_str(), refused.header("retry-after")), ("busy", "2"));
+    // Who goes makes room.
+    open.clear();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(setup.open(stream()).await.status(), 200);
+}

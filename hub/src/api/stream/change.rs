@@ -55,7 +55,7 @@ pub(in crate::api) async fn job(
     // From before the snapshot: what changes in between is told twice rather than never.
     let events = hub.watch();
     hub.store.read(|tx| Box::pin(async move { caller.own(tx.job(&id).await?).map(drop) })).await?;
-    Ok(answer(&served, |listener| follow_job(hub, *id, events, listener)))
+    answer(&served, |listener| follow_job(hub, *id, events, listener))
 }
 
 /// `GET /v1/events`.
@@ -66,7 +66,7 @@ pub(in crate::api) async fn fleet(
     caller.require(&[Role::Operator, Role::Admin])?;
     let hub = served.hub.clone();
     let events = hub.watch();
-    Ok(answer(&served, |listener| follow_fleet(hub, events, listener)))
+    answer(&served, |listener| follow_fleet(hub, events, listener))
 }
 
 async fn follow_job(

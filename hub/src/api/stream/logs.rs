@@ -57,7 +57,7 @@ pub(in crate::api) async fn logs(
         done: HashSet::new(),
         complete: HashSet::new(),
     };
-    Ok(answer(&served, |listener| telling.run(events, listener)))
+    answer(&served, |listener| telling.run(events, listener))
 }
 
 /// Whose output may be complete now. Looking at all tasks for each of many would take long.
@@ -234,6 +234,8 @@ fn untold(mut told: Vec<Range<u64>>, length: u64) -> Vec<Range<u64>> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "ranges are what these lists hold")]
+
     use super::untold;
 
     #[test]

@@ -18,10 +18,11 @@ use axum::{
 };
 use bytes::Bytes;
 use serde::Serialize;
+use sosna_api::Code;
 use sosna_store::StoreError;
 use tokio::sync::mpsc;
 
-use super::Served;
+use super::{Failure, Served};
 use crate::error::HubError;
 
 pub(super) use change::{fleet, job};
@@ -80,15 +81,19 @@ impl Listener {
 }
 
 /// Answers with what `feed` sends, until it ends, the client goes or the hub stops.
-fn answer<F, W>(served: &Arc<Served>, feed: F) -> Response
+fn answer<F, W>(served: &Arc<Served>, feed: F) -> Result<Response, Failure>
 where
     F: FnOnce(Listener) -> W,
     W: Future<Output = Result<(), End>> + Send + 'static,
 {
+    let place = served.streams.clone().try_acquire_owned();
+    let place =
+        place.map_err(|_| Failure::new(Code::Busy, "too many streams are open; close some, or try again"))?;
     let (sender, receiver) = mpsc::channel(WAITING);
     let feeding = feed(Listener(sender.clone()));
     let mut shutdown = served.shutdown.clone();
     tokio::spawn(async move {
+        let _place = place;
         tokio::select! {
             ended = feeding => if let Err(End::Failed(error)) = ended {
                 tracing::warn!("a stream of events ended: {}", sosna_host::report::line(&error));
@@ -110,5 +115,5 @@ where
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Proxies that buffer would make live streams pointless.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    answer
+    Ok(answer)
 }

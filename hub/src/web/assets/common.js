@@ -141,3 +141,6 @@ find("logout")?.addEventListener("click", async () => {
   await fetch("/logout", { method: "POST" });
   location.assign("/login");
 });
+
+// A link with a token signs in anew, also where somebody is signed in already; it never stays in the address.
+if (location.hash.startsWith("#token=") && location.pathname !== "/login") location.replace(`/login${location.hash}`);

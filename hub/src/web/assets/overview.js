@@ -40,7 +40,7 @@ function deviceRow(device) {
     make("td", dot, make("span.name", device.hostname || "device"), make("small", address(device.address))),
     make("td", address(device.owner), device.labels.region ? make("small", device.labels.region) : ""),
     make("td", device.class),
-    make("td", badge(device.state), make("small", device.online ? `${device.assignments} tasks` : "offline")),
+    make("td", badge(device.state), make("small", device.online ? `${device.assignments} ${device.assignments === 1 ? "task" : "tasks"}` : "offline")),
     make("td.wide", loads),
     make("td.number", (score / 10).toFixed(1), make("small", `${valid} right, ${invalid} wrong, ${lost} lost`)),
     make("td.number", amount(device.earned), make("small", "voucher ", amount(device.vouchered))));
