@@ -333,7 +333,7 @@ async fn keep_house(engine: Arc<Engine>) {
                 Err(error) => tracing::warn!("housekeeping: {}", sosna_host::report::line(&error)),
             }
         }
-        match engine.node.store.tasks() {
+        match engine.node.store.open_tasks() {
             Ok(tasks) => engine.collect_inputs(&tasks),
             Err(error) => tracing::warn!("housekeeping: {}", sosna_host::report::line(&error)),
         }

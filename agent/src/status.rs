@@ -178,7 +178,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 
 fn running(engine: &Engine) -> Result<Report, StatusError> {
     let node = &engine.node;
-    let tasks = node.store.tasks()?;
+    let tasks = node.store.open_tasks()?;
     let mut report = of_store(&node.store, &tasks)?;
     let enrolment = node.enrolment();
     report.running = true;
@@ -279,7 +279,7 @@ pub fn ask(data: &Path) -> Result<Report, StatusError> {
     let _lock = FolderLock::take(data)?;
     let mut report = if data.join("agent.redb").exists() {
         let store = Store::open(data, key.clone())?;
-        let tasks = store.tasks()?;
+        let tasks = store.open_tasks()?;
         of_store(&store, &tasks)?
     } else {
         empty()

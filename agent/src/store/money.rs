@@ -1,11 +1,13 @@
 //! Receipts, and the best voucher: what the device can show of what it is owed.
 
-use redb::{ReadableTable as _, TableDefinition};
+use redb::{ReadableTable, TableDefinition};
 use sosna_protocol::{Amount, codec::decode, identity::AssignmentId, message::pay::Statement, result::Cause};
 
 use super::{META, Store, StoreError, Tx, record::ReceiptRecord};
 
 const RECEIPTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("receipts");
+/// Receipts of work that the hub has accepted and not yet put into a voucher.
+const UNCOVERED: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("receipts/uncovered");
 const DAMAGED: StoreError = StoreError::Record { table: "receipts" };
 /// The best voucher's statement, and the frame that it came in.
 const VOUCHER: &str = "voucher";
@@ -58,7 +60,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn exposure(&self) -> Result<Exposure, StoreError> {
-        Ok(exposure(&self.tasks()?, &self.receipts()?))
+        let tx = self.read()?;
+        let uncovered = sum_uncovered(&tx.open_table(UNCOVERED)?, &tx.open_table(RECEIPTS)?)?;
+        Ok(Exposure { open: sum_open(&self.open_tasks()?), uncovered })
     }
 }
 
@@ -67,6 +71,7 @@ impl Store {
 impl Tx<'_> {
     pub(super) fn create_money(&mut self) -> Result<(), StoreError> {
         self.inner.open_table(RECEIPTS)?;
+        self.inner.open_table(UNCOVERED)?;
         Ok(())
     }
 
@@ -80,15 +85,6 @@ impl Tx<'_> {
         row.map(|row| serde_json::from_slice(&row).map_err(|_| DAMAGED)).transpose()
     }
 
-    /// Every receipt, as this transaction sees them.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn receipts(&self) -> Result<Vec<ReceiptRecord>, StoreError> {
-        let table = self.inner.open_table(RECEIPTS)?;
-        table.iter()?.map(|row| serde_json::from_slice(row?.1.value()).map_err(|_| DAMAGED)).collect()
-    }
-
     /// Keeps a receipt.
     ///
     /// # Errors
@@ -96,6 +92,12 @@ impl Tx<'_> {
     pub fn put_receipt(&mut self, receipt: &ReceiptRecord) -> Result<(), StoreError> {
         let text = serde_json::to_vec(receipt).expect("texts and numbers are JSON");
         self.inner.open_table(RECEIPTS)?.insert(&receipt.assignment.0, text.as_slice())?;
+        let mut uncovered = self.inner.open_table(UNCOVERED)?;
+        if receipt.is_uncovered() {
+            uncovered.insert(&receipt.assignment.0, ())?;
+        } else {
+            uncovered.remove(&receipt.assignment.0)?;
+        }
         Ok(())
     }
 
@@ -109,9 +111,18 @@ impl Tx<'_> {
             (None, Some(judgement)) => judgement != "accepted" && receipt.made_ms < before_ms,
             (None, None) => false,
         };
-        let old: Vec<_> = self.receipts()?.into_iter().filter(is_over).collect();
-        for receipt in &old {
-            self.inner.open_table(RECEIPTS)?.remove(&receipt.assignment.0)?;
+        let mut old = Vec::new();
+        {
+            let table = self.inner.open_table(RECEIPTS)?;
+            for row in table.iter()? {
+                let receipt: ReceiptRecord = serde_json::from_slice(row?.1.value()).map_err(|_| DAMAGED)?;
+                if is_over(&receipt) {
+                    old.push(receipt.assignment);
+                }
+            }
+        }
+        for assignment in &old {
+            self.inner.open_table(RECEIPTS)?.remove(&assignment.0)?;
         }
         Ok(old.len())
     }
@@ -143,27 +154,32 @@ impl Tx<'_> {
     /// # Errors
     /// [`StoreError`].
     pub fn exposure(&self) -> Result<Exposure, StoreError> {
-        Ok(exposure(&self.tasks()?, &self.receipts()?))
+        let uncovered = sum_uncovered(&self.inner.open_table(UNCOVERED)?, &self.inner.open_table(RECEIPTS)?)?;
+        Ok(Exposure { open: sum_open(&self.open_tasks()?), uncovered })
     }
 }
 
-fn exposure(tasks: &[super::record::TaskRecord], receipts: &[ReceiptRecord]) -> Exposure {
+/// Tasks that may still come to a value.
+fn sum_open(open: &[super::record::TaskRecord]) -> Amount {
     let has_value = |task: &&super::record::TaskRecord| {
-        task.is_open()
-            && task
-                .result
-                .as_ref()
-                .is_none_or(|result| Cause::from_word(&result.cause).is_none_or(Cause::is_result))
+        let cause = task.result.as_ref().and_then(|result| Cause::from_word(&result.cause));
+        cause.is_none_or(Cause::is_result)
     };
-    Exposure {
-        open: sum(tasks.iter().filter(has_value).map(|task| task.price)),
-        uncovered: sum(receipts
-            .iter()
-            .filter(|receipt| {
-                receipt.covered_ms.is_none() && receipt.judgement.as_deref() == Some("accepted")
-            })
-            .map(|receipt| receipt.price)),
+    sum(open.iter().filter(has_value).map(|task| task.price))
+}
+
+fn sum_uncovered(
+    uncovered: &impl ReadableTable<&'static [u8; 16], ()>,
+    receipts: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+) -> Result<Amount, StoreError> {
+    let mut prices = Vec::new();
+    for row in uncovered.iter()? {
+        let assignment = row?.0;
+        let receipt = receipts.get(assignment.value())?.ok_or(DAMAGED)?;
+        let receipt: ReceiptRecord = serde_json::from_slice(receipt.value()).map_err(|_| DAMAGED)?;
+        prices.push(receipt.price);
     }
+    Ok(sum(prices.into_iter()))
 }
 
 fn sum(mut amounts: impl Iterator<Item = Amount>) -> Amount {

@@ -194,6 +194,12 @@ impl ReceiptRecord {
         }
     }
 
+    /// Whether the hub has accepted the work and not yet signed for it.
+    #[must_use]
+    pub fn is_uncovered(&self) -> bool {
+        self.covered_ms.is_none() && self.judgement.as_deref() == Some("accepted")
+    }
+
     /// The domain that it was signed in.
     #[must_use]
     pub const fn domain(&self) -> Domain {

@@ -1,12 +1,15 @@
 //! Assignments: their state, and the hub's signed frame as evidence of what was agreed.
 
-use redb::{ReadableTable as _, TableDefinition};
+use redb::{ReadableTable, TableDefinition};
 use sosna_protocol::identity::AssignmentId;
 
 use super::{Store, StoreError, Tx, record::TaskRecord};
 
 const TASKS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("tasks");
 const ASSIGNS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("assigns");
+
+/// The assignments that are not over: what is asked for at every beat must not grow with the past.
+const OPEN: TableDefinition<'_, &[u8; 16], ()> = TableDefinition::new("tasks/open");
 
 const DAMAGED: StoreError = StoreError::Record { table: "tasks" };
 
@@ -24,7 +27,16 @@ impl Store {
         row.map(|row| serde_json::from_slice(row.value()).map_err(|_| DAMAGED)).transpose()
     }
 
-    /// Every assignment.
+    /// The assignments that are not over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_tasks(&self) -> Result<Vec<TaskRecord>, StoreError> {
+        let tx = self.read()?;
+        collect_open(&tx.open_table(OPEN)?, &tx.open_table(TASKS)?)
+    }
+
+    /// Every assignment that has not been forgotten.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -51,6 +63,7 @@ impl Tx<'_> {
     pub(super) fn create_tasks(&mut self) -> Result<(), StoreError> {
         self.inner.open_table(TASKS)?;
         self.inner.open_table(ASSIGNS)?;
+        self.inner.open_table(OPEN)?;
         Ok(())
     }
 
@@ -64,13 +77,12 @@ impl Tx<'_> {
         row.map(|row| serde_json::from_slice(&row).map_err(|_| DAMAGED)).transpose()
     }
 
-    /// Every assignment, as this transaction sees them.
+    /// The assignments that are not over, as this transaction sees them.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn tasks(&self) -> Result<Vec<TaskRecord>, StoreError> {
-        let table = self.inner.open_table(TASKS)?;
-        table.iter()?.map(|row| serde_json::from_slice(row?.1.value()).map_err(|_| DAMAGED)).collect()
+    pub fn open_tasks(&self) -> Result<Vec<TaskRecord>, StoreError> {
+        collect_open(&self.inner.open_table(OPEN)?, &self.inner.open_table(TASKS)?)
     }
 
     /// Keeps an assignment.
@@ -80,6 +92,12 @@ impl Tx<'_> {
     pub fn put_task(&mut self, record: &TaskRecord) -> Result<(), StoreError> {
         let text = serde_json::to_vec(record).expect("texts and numbers are JSON");
         self.inner.open_table(TASKS)?.insert(&record.assignment.0, text.as_slice())?;
+        let mut open = self.inner.open_table(OPEN)?;
+        if record.is_open() {
+            open.insert(&record.assignment.0, ())?;
+        } else {
+            open.remove(&record.assignment.0)?;
+        }
         Ok(())
     }
 
@@ -97,16 +115,33 @@ impl Tx<'_> {
     /// # Errors
     /// [`StoreError`].
     pub fn forget_tasks(&mut self, before_ms: u64) -> Result<usize, StoreError> {
-        let old: Vec<AssignmentId> = self
-            .tasks()?
-            .iter()
-            .filter(|task| !task.is_open() && task.ended_ms.is_some_and(|ended| ended < before_ms))
-            .map(|task| task.assignment)
-            .collect();
+        let mut old = Vec::new();
+        {
+            let table = self.inner.open_table(TASKS)?;
+            for row in table.iter()? {
+                let task: TaskRecord = serde_json::from_slice(row?.1.value()).map_err(|_| DAMAGED)?;
+                if !task.is_open() && task.ended_ms.is_some_and(|ended| ended < before_ms) {
+                    old.push(task.assignment);
+                }
+            }
+        }
         for assignment in &old {
             self.inner.open_table(TASKS)?.remove(&assignment.0)?;
             self.inner.open_table(ASSIGNS)?.remove(&assignment.0)?;
         }
         Ok(old.len())
     }
+}
+
+fn collect_open(
+    open: &impl ReadableTable<&'static [u8; 16], ()>,
+    tasks: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+) -> Result<Vec<TaskRecord>, StoreError> {
+    let mut found = Vec::new();
+    for row in open.iter()? {
+        let assignment = row?.0;
+        let task = tasks.get(assignment.value())?.ok_or(DAMAGED)?;
+        found.push(serde_json::from_slice(task.value()).map_err(|_| DAMAGED)?);
+    }
+    Ok(found)
 }

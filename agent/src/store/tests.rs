@@ -273,6 +273,7 @@ fn exposure_is_what_is_open_and_what_is_uncovered() {
         .map_err(|error: StoreError| error)
         .unwrap();
     let exposure = store.exposure().unwrap();
+    assert_eq!(store.open_tasks().unwrap().len(), 2);
     assert_eq!((exposure.open.units(), exposure.uncovered.units()), (200, 10));
     assert_eq!(exposure.total().units(), 210);
 }

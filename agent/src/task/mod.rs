@@ -107,7 +107,7 @@ impl Engine {
             }
             Err(error) => tracing::error!("lost containers: {}", sosna_host::report::line(&error)),
         }
-        let tasks = self.node.store.tasks()?;
+        let tasks = self.node.store.open_tasks()?;
         match self.runtime.known() {
             Ok(known) => {
                 let wanted = |task: &&TaskRecord| task.is_open();

@@ -226,7 +226,7 @@ impl Inbox<'_> {
             let situation = Situation {
                 ask: node.ask,
                 lent: node.lent.resources,
-                taken: Node::taken(&tx.tasks()?),
+                taken: Node::taken(&tx.open_tasks()?),
                 exposure: tx.exposure()?,
                 exposure_limit: node.exposure_limit,
                 disk_free,
@@ -425,10 +425,14 @@ fn drop_all(
         let goes = |task: &TaskRecord| task.is_active() || even_finished && task.is_open();
         let Some(mut task) = tx.task(&id)?.filter(goes) else { continue };
         tracing::info!(assignment = %id, "given up: {explanation}");
+        // Of a result that was shown the verdict may have been missed: a voucher may still name its receipt.
+        let was_shown = task.state == State::Revealed;
         task.state = State::Dropped { explanation: explanation.to_owned() };
         task.ended_ms = Some(now_ms);
         tx.put_task(&task)?;
-        if let Some(mut receipt) = tx.receipt(&id)?.filter(|receipt| receipt.judgement.is_none()) {
+        if let Some(mut receipt) =
+            tx.receipt(&id)?.filter(|receipt| receipt.judgement.is_none() && !was_shown)
+        {
             receipt.judgement = Some(Judgement::Void.word().to_owned());
             tx.put_receipt(&receipt)?;
         }

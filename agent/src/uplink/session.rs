@@ -259,7 +259,7 @@ impl<'a> Session<'a> {
         let nonce = Nonce(sosna_host::random());
         let held: Vec<AssignmentId> = node
             .store
-            .tasks()?
+            .open_tasks()?
             .iter()
             .filter(|task| task.is_open())
             .map(|task| task.assignment)
@@ -354,7 +354,7 @@ impl<'a> Session<'a> {
     }
 
     fn beat(&self, link: &Link) -> Result<(), End> {
-        let tasks = self.node.store.tasks()?;
+        let tasks = self.node.store.open_tasks()?;
         let mut progress = self.engine.progress(&tasks);
         progress.truncate(256);
         let free = if self.node.is_draining() {
