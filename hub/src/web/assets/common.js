@@ -143,4 +143,8 @@ find("logout")?.addEventListener("click", async () => {
 });
 
 // A link with a token signs in anew, also where somebody is signed in already; it never stays in the address.
-if (location.hash.startsWith("#token=") && location.pathname !== "/login") location.replace(`/login${location.hash}`);
+function signInByLink() {
+  if (location.hash.startsWith("#token=") && location.pathname !== "/login") location.replace(`/login${location.hash}`);
+}
+signInByLink();
+addEventListener("hashchange", signInByLink);
