@@ -273,7 +273,7 @@ fn open_containers(
     let containers = &config.containers;
     let state = match containers.state.as_os_str().is_empty() {
         false => containers.state.clone(),
-        true => default_state(keys),
+        true => default_state(config, keys),
     };
     let mut settings = RuntimeConfig::new(config.data.join("containers"), state);
     settings.uid_base = match containers.uid_base {
@@ -291,15 +291,19 @@ fn open_containers(
     Ok((runtime, Arc::new(images)))
 }
 
-/// A folder that no other agent on this machine has: by the device's name.
-fn default_state(keys: &Keys) -> PathBuf {
+/// A folder that no other agent on this machine has: by the device's name, or within its data.
+fn default_state(config: &AgentConfig, keys: &Keys) -> PathBuf {
     let name = keys.device().to_string();
     let base = if nix::unistd::geteuid().is_root() {
-        PathBuf::from("/run")
+        Some(PathBuf::from("/run"))
     } else {
-        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
+        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
     };
-    base.join("sosna-agent").join(&name[..16])
+    match base {
+        Some(base) => base.join("sosna-agent").join(&name[..16]),
+        // Never in a folder that everybody may write to.
+        None => config.data.join("state"),
+    }
 }
 
 fn read_credentials(path: &Path) -> Result<HashMap<String, RegistryAuth>, AgentError> {

@@ -15,7 +15,7 @@ use sosna_host::{
     file::FileError,
     identity::{IdentityError, IdentityKey},
 };
-use sosna_protocol::{Address, Amount, identity::Sign as _, resources::Resources};
+use sosna_protocol::{Address, Amount, identity::Sign as _, message::pay::Statement, resources::Resources};
 use tokio::{io::AsyncWriteExt as _, net::UnixListener};
 
 use crate::{
@@ -93,12 +93,42 @@ pub struct TaskReport {
 pub struct Earnings {
     /// All that the hub has signed for.
     pub voucher: String,
+    /// The voucher itself, for whoever wants to check it: EIP-712, for this device.
+    #[serde(default)]
+    pub signed: Option<Signed>,
     /// Accepted work in no voucher yet.
     pub uncovered: String,
     /// Work that is not judged yet.
     pub open: String,
     /// To whom a payout goes.
     pub payout_to: Option<String>,
+}
+
+/// The best voucher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// The chain; 0 for none.
+    pub chain_id: u64,
+    /// The hub's wallet there, or the hub itself.
+    pub wallet: String,
+    /// The amount in units of 10^-18 SNM, decimal.
+    pub units: String,
+    /// The root of the receipts that it was the first to cover.
+    pub receipts: String,
+    /// The hub's signature, hexadecimal.
+    pub signature: String,
+}
+
+impl Signed {
+    fn of(statement: &Statement) -> Self {
+        Self {
+            chain_id: statement.chain_id,
+            wallet: statement.wallet.checksummed().as_str().to_owned(),
+            units: statement.cumulative.units().to_string(),
+            receipts: statement.receipts.to_string(),
+            signature: statement.signature.to_string(),
+        }
+    }
 }
 
 /// Why there is no report.
@@ -195,11 +225,13 @@ fn running(engine: &Engine) -> Result<Report, StatusError> {
 
 fn of_store(store: &Store, tasks: &[TaskRecord]) -> Result<Report, StatusError> {
     let exposure = store.exposure()?;
-    let voucher = store.voucher()?.map_or(Amount::ZERO, |voucher| voucher.cumulative);
+    let held = store.voucher()?;
+    let voucher = held.map_or(Amount::ZERO, |voucher| voucher.cumulative);
     Ok(Report {
         tasks: tasks.iter().filter(|task| task.is_open()).map(task_report).collect(),
         earnings: Earnings {
             voucher: voucher.to_string(),
+            signed: held.as_ref().map(Signed::of),
             uncovered: exposure.uncovered.to_string(),
             open: exposure.open.to_string(),
             payout_to: store.setting("payout_to")?,
@@ -244,6 +276,7 @@ fn empty() -> Report {
         tasks: Vec::new(),
         earnings: Earnings {
             voucher: Amount::ZERO.to_string(),
+            signed: None,
             uncovered: Amount::ZERO.to_string(),
             open: Amount::ZERO.to_string(),
             payout_to: None,

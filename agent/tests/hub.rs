@@ -227,6 +227,34 @@ async fn a_container_outlives_its_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_a_power_cut_took_runs_once_more() {
+    if !can_run("a_container_that_a_power_cut_took_runs_once_more", true) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = ScriptedHub::start().await;
+    let image = image::put(&hub.content);
+    let agent = Agent::start(folder.path(), Some(&hub.token().to_string()));
+    let device = hub.admit().await;
+    hub.welcome(1000).await;
+    let work = assign(&hub, image, "echo begin; sleep 4; echo done > /out/tile", false);
+    hub.say(device, &work).await;
+    accepted(&hub.hear(&[Kind::Work]).await);
+    hub.hear(&[Kind::Log]).await;
+    agent.kill();
+    assert_eq!(support::agent::kill_shims(folder.path()), 1);
+    let agent = Agent::start(folder.path(), None);
+    assert_eq!(hub.welcome(1000).await, [work.assignment]);
+    let reveal = revealed(&hub.hear(&[Kind::Result]).await);
+    assert_eq!((reveal.cause, reveal.exit_code), (Cause::Exited, 0));
+    let (_, receipt) = check(&hub, device, &work, &reveal);
+    assert!(reveal.usage.wall_ms >= 4000, "the second run is the one that counts: {:?}", reveal.usage);
+    accept_verdict(&mut hub, device, &receipt, Amount::SNM).await;
+    assert_eq!(containers_left(folder.path()).await, 0);
+    assert!(agent.stop().0.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_goes_on_without_the_hub() {
     if !can_run("work_goes_on_without_the_hub", true) {
         return;

@@ -369,7 +369,7 @@ impl Inbox<'_> {
                 tracing::error!(assignment = %id, owed = %verdict.owed, price = %task.price, "the hub owes less than was agreed");
             }
             let (judgement, owed, why) = (verdict.judgement.word(), verdict.owed, &*verdict.explanation);
-            tracing::info!(assignment = %id, judgement, %owed, "the hub has judged; {why}");
+            tracing::info!(assignment = %id, judgement, %owed, why, "the hub has judged");
             Ok(Reaction::End(vec![id]))
         })
     }

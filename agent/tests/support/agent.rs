@@ -75,3 +75,16 @@ impl Drop for Agent {
         let _ = self.process.wait();
     }
 }
+
+/// Kills the shims of a data folder, as a power cut would, and says how many there were.
+pub fn kill_shims(data: &Path) -> usize {
+    let folder = data.display().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let shims = processes.filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        (line.starts_with("sosna-shim") && line.contains(&folder)).then_some(pid)
+    });
+    shims.map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap()).count()
+}
