@@ -33,9 +33,14 @@ enum Task {
     /// Composes the demo's image into target/demo/povray-oci and says its digest.
     #[command(after_help = "Example:\n  cargo xtask image")]
     Image,
-    /// The main job, set up from nothing (not there yet).
-    #[command(hide = true)]
-    Demo,
+    /// The main job, set up from nothing: a hub, four devices of three owners, a picture rendered and verified.
+    #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --keep\n\n\
+        The picture is target/demo/pines.png; the processes' logs are in target/demo/world.")]
+    Demo {
+        /// Leaves everything running, with the addresses to visit, until Enter or Ctrl-C.
+        #[arg(long)]
+        keep: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -72,9 +77,9 @@ fn carry_out(task: &Task) -> Result<ExitCode, Box<dyn Error>> {
             xtask::demo::Demo::new(&tree).compose()?;
             Ok(ExitCode::SUCCESS)
         }
-        Task::Demo => {
-            eprintln!("cargo xtask: the demo is not there yet: it waits for the hub");
-            Ok(ExitCode::from(2))
+        Task::Demo { keep } => {
+            let all_is_well = xtask::demo::Demo::new(&tree).run(*keep)?;
+            Ok(if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
 }

@@ -1,4 +1,10 @@
-//! `cargo xtask demo`: the main job, set up from nothing on this machine. So far the steps that need no hub.
+//! `cargo xtask demo`: the main job, set up from nothing on this machine: a hub, four devices of three owners (one of
+//! which lies), a picture rendered in tiles by two devices each, and everybody's due.
+
+mod judge;
+mod run;
+mod view;
+mod world;
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +43,41 @@ pub enum DemoError {
     /// The image could not be composed.
     #[error("the image for the rendering could not be composed")]
     Compose(#[source] ComposeError),
+    /// A process did not come up.
+    #[error("{what} does not answer; what it said is in {log}", log = log.display())]
+    Silent {
+        /// Which.
+        what: &'static str,
+        /// Its output.
+        log: PathBuf,
+    },
+    /// A command failed.
+    #[error("`{command}` failed: {said}")]
+    Command {
+        /// Which.
+        command: String,
+        /// What it said.
+        said: String,
+    },
+    /// A command's JSON is not what it should be.
+    #[error("the answer of `{what}` cannot be read")]
+    Json {
+        /// Which.
+        what: String,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// It took too long.
+    #[error("{what} within {seconds} s; the logs are in {folder}", folder = folder.display())]
+    Late {
+        /// What did not happen.
+        what: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// Where the processes' logs are.
+        folder: PathBuf,
+    },
     /// The tiles make no picture.
     #[error("the tiles could not be joined")]
     Join(#[source] JoinError),
@@ -62,21 +103,20 @@ impl<'a> Demo<'a> {
         &self.live
     }
 
-    /// Builds the programs named by their packages.
+    /// Builds every program, with the features that the tests use too: nothing compiles twice.
     ///
     /// # Errors
     /// [`DemoError::Build`] when they do not compile.
-    pub fn build(&self, packages: &[&str]) -> Result<(), DemoError> {
+    pub fn build(&self) -> Result<(), DemoError> {
         let io = |what| move |source| DemoError::Io { what, source };
         let mut log = Log::begin(&self.tree.logs().join("demo-build.log")).map_err(io("write a log"))?;
         let mut command = exec::cargo();
-        command.current_dir(self.tree.root()).arg("build");
-        command.args(packages.iter().flat_map(|p| ["--package", p]));
+        command.current_dir(self.tree.root()).args(["build", "--workspace"]);
         self.step("build", |line| {
             let status =
                 exec::run(&mut command, None, &mut log, |text| line.now(text)).map_err(io("start cargo"))?;
             match status.success() {
-                true => Ok(((), packages.join(", "))),
+                true => Ok(((), "hub, agent, command line".to_owned())),
                 false => Err(DemoError::Build { log: log.path().to_path_buf() }),
             }
         })

@@ -1,0 +1,98 @@
+//! What the demo reads of the hub's and the devices' answers: only what it judges by.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// `sosna job ID --json`.
+#[derive(Debug, Deserialize)]
+pub(super) struct JobView {
+    pub(super) id: String,
+    pub(super) state: String,
+    pub(super) price: PriceView,
+    #[serde(default)]
+    pub(super) tasks: Vec<TaskView>,
+    pub(super) explanation: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PriceView {
+    pub(super) spent: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TaskView {
+    pub(super) index: usize,
+    pub(super) state: String,
+    pub(super) result_root: Option<String>,
+    pub(super) explanation: Option<String>,
+    pub(super) assignments: Vec<AssignmentView>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct AssignmentView {
+    pub(super) device: String,
+    pub(super) owner: String,
+    pub(super) root: Option<String>,
+    pub(super) verdict: Option<String>,
+    pub(super) owed: Option<String>,
+}
+
+/// `sosna devices --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct DeviceView {
+    pub(super) address: String,
+    pub(super) online: bool,
+    pub(super) earned: String,
+    pub(super) vouchered: String,
+    pub(super) held: String,
+    pub(super) reputation: ReputationView,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ReputationView {
+    pub(super) valid: u32,
+    pub(super) invalid: u32,
+    pub(super) score: u32,
+}
+
+/// A list that may come bare or in an object under its name.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum DeviceList {
+    Bare(Vec<DeviceView>),
+    Named(BTreeMap<String, Vec<DeviceView>>),
+}
+
+impl DeviceList {
+    pub(super) fn devices(self) -> Vec<DeviceView> {
+        match self {
+            Self::Bare(devices) => devices,
+            Self::Named(mut named) => named.remove("devices").unwrap_or_default(),
+        }
+    }
+}
+
+/// `sosna-agent status --json`.
+#[derive(Debug, Deserialize)]
+pub(super) struct StatusView {
+    pub(super) device: Option<String>,
+    pub(super) hub: Option<String>,
+    pub(super) earnings: EarningsView,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct EarningsView {
+    pub(super) voucher: String,
+    pub(super) signed: Option<SignedView>,
+}
+
+/// A voucher as its device shows it.
+#[derive(Debug, Deserialize)]
+pub(super) struct SignedView {
+    pub(super) chain_id: u64,
+    pub(super) wallet: String,
+    pub(super) units: String,
+    pub(super) receipts: String,
+    pub(super) signature: String,
+}

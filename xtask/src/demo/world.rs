@@ -1,0 +1,258 @@
+//! The demo's processes: a hub, its owners' keys, its devices. Nothing of it outlives the demo: processes are ended
+//! by their own numbers.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use super::DemoError;
+
+/// How long a process may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// User ids that each device may give to containers; ranges of devices on one machine must be apart.
+const USER_IDS: u32 = 64 * 65_536;
+
+/// The hub's times, short enough for a demo. Everything else is as shipped.
+const HUB: &str = "
+[ports]
+http = 0
+main = 0
+bootstrap = 0
+content = 0
+
+[times]
+beat_ms = 1000
+lease_ms = 15000
+voucher_ms = 1000
+
+[probation]
+delay_ms = 500
+";
+
+/// A device to start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DeviceSpec {
+    /// What the demo calls it.
+    pub(super) name: &'static str,
+    /// Whose it is.
+    pub(super) owner: &'static str,
+    /// The program.
+    pub(super) program: &'static str,
+}
+
+/// A device that runs.
+#[derive(Debug)]
+pub(super) struct RunningDevice {
+    /// What it was started as.
+    pub(super) spec: DeviceSpec,
+    /// Its folder.
+    pub(super) data: PathBuf,
+    process: Child,
+}
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(super) struct World {
+    programs: PathBuf,
+    folder: PathBuf,
+    hub: Child,
+    /// Where the pages are.
+    pub(super) web: String,
+    /// The devices.
+    pub(super) devices: Vec<RunningDevice>,
+}
+
+impl World {
+    /// Starts a hub in a new folder below `folder`, with the programs in `programs`.
+    ///
+    /// # Errors
+    /// [`DemoError`]: what a process said is in a file below the folder.
+    pub(super) fn start(programs: &Path, folder: &Path) -> Result<Self, DemoError> {
+        let io = |what| move |source| DemoError::Io { what, source };
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(DemoError::Io { what: "empty the demo's folder", source: error });
+            }
+            _ => fs::create_dir_all(folder).map_err(io("make the demo's folder"))?,
+        }
+        fs::write(folder.join("hub.toml"), HUB).map_err(io("write the hub's configuration"))?;
+        let mut command = Command::new(programs.join("sosna-hub"));
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(folder.join("hub"))
+            .arg("--config")
+            .arg(folder.join("hub.toml"));
+        let mut hub = spawn(command, &folder.join("hub.log"))?;
+        let running = folder.join("hub/running.json");
+        let begun = Instant::now();
+        let web = loop {
+            if let Some(web) = read_json::<serde_json::Value>(&running)
+                .and_then(|value| Some(value.get("http")?.as_str()?.to_owned()))
+            {
+                break web;
+            }
+            if begun.elapsed() > PATIENCE || hub.try_wait().map_err(io("look after the hub"))?.is_some() {
+                // It may be running and only slow.
+                let _ = hub.kill();
+                let _ = hub.wait();
+                return Err(DemoError::Silent { what: "the hub", log: folder.join("hub.log") });
+            }
+            thread::sleep(Duration::from_millis(50));
+        };
+        Ok(Self { programs: programs.to_owned(), folder: folder.to_owned(), hub, web, devices: Vec::new() })
+    }
+
+    /// Runs the command line as its users would, with the admin's token; its output as text.
+    ///
+    /// # Errors
+    /// [`DemoError::Command`] with what it said.
+    pub(super) fn sosna(&self, arguments: &[&str]) -> Result<String, DemoError> {
+        let mut command = Command::new(self.programs.join("sosna"));
+        command
+            .args(arguments)
+            .env("SOSNA_HUB", &self.web)
+            .env("HOME", &self.folder)
+            .arg("--token-file")
+            .arg(self.folder.join("hub/admin.token"));
+        output(command, &format!("sosna {}", arguments.join(" ")))
+    }
+
+    /// The same, read as JSON.
+    ///
+    /// # Errors
+    /// [`DemoError::Command`], [`DemoError::Json`].
+    pub(super) fn sosna_json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T, DemoError> {
+        let text = self.sosna(&[arguments, &["--json"]].concat())?;
+        serde_json::from_str(&text).map_err(|source| DemoError::Json { what: arguments.join(" "), source })
+    }
+
+    /// Makes an owner's key, has the operator admit the owner, and prints a join token for `uses` devices.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub(super) fn owner(&self, name: &str, uses: usize) -> Result<String, DemoError> {
+        let key = self.folder.join(format!("{name}.key")).display().to_string();
+        let address = last_word(&self.sosna(&["owner", "key", "--key", &key])?);
+        let token = self.sosna(&["owner", "delegate", "--key", &key, "--uses", &uses.to_string()])?;
+        self.sosna(&["owner", "admit", &address])?;
+        Ok(last_word(&token))
+    }
+
+    /// Starts a device.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub(super) fn device(&mut self, spec: DeviceSpec, join: &str) -> Result<(), DemoError> {
+        let data = self.folder.join(spec.name);
+        let place = u32::try_from(self.devices.len()).unwrap_or_default();
+        let mut command = Command::new(self.programs.join(spec.program));
+        command
+            .args(["run", "--join", join, "--data"])
+            .arg(&data)
+            .env("SOSNA_AGENT_LIMITS_CPU_MILLIS", "2000")
+            .env("SOSNA_AGENT_LIMITS_MEMORY", "1GiB")
+            .env("SOSNA_AGENT_LIMITS_DISK", "1GiB")
+            .env("SOSNA_AGENT_CONTAINERS_STATE", self.folder.join(format!("{}.state", spec.name)))
+            .env("SOSNA_AGENT_CONTAINERS_UID_BASE", (USER_IDS * (place + 1)).to_string())
+            .env("SOSNA_AGENT_CONTAINERS_UID_COUNT", USER_IDS.to_string());
+        let process = spawn(command, &self.folder.join(format!("{}.log", spec.name)))?;
+        self.devices.push(RunningDevice { spec, data, process });
+        Ok(())
+    }
+
+    /// A device's own words about itself.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub(super) fn status<T: DeserializeOwned>(&self, device: &RunningDevice) -> Result<T, DemoError> {
+        let mut command = Command::new(self.programs.join("sosna-agent"));
+        command.args(["status", "--json", "--data"]).arg(&device.data);
+        let text = output(command, "sosna-agent status")?;
+        serde_json::from_str(&text)
+            .map_err(|source| DemoError::Json { what: "a device's status".into(), source })
+    }
+
+    /// Asks everything to end, and waits for it.
+    pub(super) fn stop(&mut self) {
+        for child in self.devices.iter_mut().map(|device| &mut device.process).chain([&mut self.hub]) {
+            ask_to_end(child);
+        }
+        let begun = Instant::now();
+        for child in self.devices.iter_mut().map(|device| &mut device.process).chain([&mut self.hub]) {
+            while matches!(child.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
+                thread::sleep(Duration::from_millis(20));
+            }
+            // What did not end by itself is ended; one that did is not there any more.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What the demo has left behind on this machine after its end: mounts of its folder, control groups of its
+/// containers, processes of its programs.
+pub(super) fn leftovers(folder: &Path) -> Vec<String> {
+    let mut left = Vec::new();
+    let name = folder.display().to_string();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    left.extend(mounts.lines().filter(|line| line.contains(&name)).map(|line| format!("the mount {line}")));
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
+        let is_ours = process.file_name().to_str().is_some_and(|id| id != std::process::id().to_string());
+        if is_ours && arguments.contains(&name) {
+            left.push(format!("the process {}: {}", process.file_name().display(), arguments.trim()));
+        }
+    }
+    left
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn ask_to_end(child: &Child) {
+    // The standard library knows only SIGKILL. A process that has ended by itself is no error.
+    let _ = Command::new("kill").arg(child.id().to_string()).stderr(Stdio::null()).status();
+}
+
+fn spawn(mut command: Command, log: &Path) -> Result<Child, DemoError> {
+    let io = |what| move |source| DemoError::Io { what, source };
+    let file = File::create(log).map_err(io("write a log"))?;
+    let copy = file.try_clone().map_err(io("write a log"))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(copy)
+        .spawn()
+        .map_err(io("start a program that was just built"))
+}
+
+fn output(mut command: Command, name: &str) -> Result<String, DemoError> {
+    let Output { status, stdout, stderr } = command
+        .output()
+        .map_err(|source| DemoError::Io { what: "start a program that was just built", source })?;
+    if status.success() {
+        Ok(String::from_utf8_lossy(&stdout).into_owned())
+    } else {
+        let said = String::from_utf8_lossy(&stderr).trim().to_owned();
+        Err(DemoError::Command { command: name.to_owned(), said })
+    }
+}
+
+fn last_word(text: &str) -> String {
+    text.split_whitespace().last().unwrap_or_default().to_owned()
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
