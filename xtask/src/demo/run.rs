@@ -77,10 +77,7 @@ impl Demo<'_> {
         live.say(&tiles_table(&judgement.tiles));
         live.say("");
         live.say(&format!("picture   {}", picture.display()));
-        live.say(&format!(
-            "price     {} SNM owed, {} SNM had been set aside",
-            job.price.spent, job.price.reserved
-        ));
+        live.say(&format!("price     {} SNM, all of it owed to devices", job.price.spent));
         live.say(&format!("time      {:.1} s from the hub's start", begun.elapsed().as_secs_f32()));
         for fault in &judgement.faults {
             live.say(&format!("WRONG     {fault}"));

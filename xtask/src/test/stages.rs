@@ -14,6 +14,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "clippy", needs: &["build"], run: clippy },
     Stage { name: "deny", needs: &[], run: deny },
     Stage { name: "test", needs: &["build"], run: test },
+    Stage { name: "demo", needs: &["build"], run: demo },
     Stage { name: "no-std", needs: &[], run: no_std },
     Stage { name: "fuzz", needs: &["build"], run: fuzz },
 ];
@@ -71,6 +72,18 @@ fn deny(run: &mut Run<'_>) -> Result {
     }
     let good = deny(run, &["check", "--disable-fetch", "advisories"], None)?;
     Ok(Outcome::when(good, "an advisory speaks about a dependency: see deny.toml"))
+}
+
+/// The demo takes a minute; more than this means that it hangs.
+const DEMO_AT_MOST: Duration = Duration::from_secs(15 * 60);
+
+fn demo(run: &mut Run<'_>) -> Result {
+    let program = std::env::current_exe()?;
+    let mut command = std::process::Command::new(program);
+    exec::clean(&mut command);
+    command.current_dir(run.tree.root()).arg("demo");
+    let good = run.command(&mut command, Some(DEMO_AT_MOST))?;
+    Ok(Outcome::when(good, "the demo did not show what it is to show"))
 }
 
 fn test(run: &mut Run<'_>) -> Result {
