@@ -59,6 +59,8 @@ pub struct Times {
     pub certificate_ms: u64,
     /// How long the hub waits before it gives a failed task to somebody else.
     pub retry_ms: u32,
+    /// How long the hub waits before it asks a device again that would not or could not do a task.
+    pub ask_again_ms: u32,
 }
 
 /// How devices are treated until they have proved themselves.
@@ -123,6 +125,7 @@ impl Default for Times {
             voucher_ms: 60_000,
             certificate_ms: 7 * 86_400_000,
             retry_ms: 1_000,
+            ask_again_ms: 30_000,
         }
     }
 }

@@ -300,9 +300,14 @@ impl Hub {
             + Send
             + 'static,
     {
-        let hub = self.clone();
-        let (value, effects) = self.store.write(move |tx| work(tx, hub)).await?;
-        self.perform(effects).await;
-        Ok(value)
+        let (hub, inner) = (self.clone(), self.clone());
+        // Apart from who asked: a client that goes away, or a session that ends, must not come between a change
+        // that is on disk and what follows from it.
+        let done = tokio::spawn(async move {
+            let (value, effects) = hub.store.write(move |tx| work(tx, inner)).await?;
+            hub.perform(effects).await;
+            Ok(value)
+        });
+        done.await.map_err(|error| HubError::internal("a change was cut off", error))?
     }
 }

@@ -14,11 +14,15 @@ use sosna_host::{
     file::{self, Access, FileError},
 };
 use sosna_store::Role;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use crate::{
     HubConfig, HubError, admin, api, content,
-    hub::{Addresses, Hub},
+    hub::{Addresses, Hub, Outbound},
     intake::Intake,
     outbound, schedule, tick,
     tls_listener::TlsListener,
@@ -129,7 +133,6 @@ pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
     let (identity, trust) = certificates(&hub, &host).await?;
     let (stop, stopping) = watch::channel(false);
     let mut listeners = JoinSet::new();
-    let mut workers = JoinSet::new();
 
     let tls = content::config(&identity, &trust).map_err(opened)?;
     let (tls, tls_now) = watch::channel(tls);
@@ -186,11 +189,18 @@ pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
     let running = serde_json::to_vec_pretty(&running).unwrap_or_default();
     file::write(&Running::path(&data), &running, Access::Public)?;
 
+    let mut workers = workers(&hub, waiting);
+    workers.spawn(renew(hub.clone(), host, identity, broker.clone(), tls));
+    Ok(Serving { hub, broker, stop, listeners, workers })
+}
+
+/// What a hub does by itself, whoever listens: sends, schedules, keeps deadlines. It ends when the set is dropped.
+pub fn workers(hub: &Arc<Hub>, waiting: mpsc::Receiver<Outbound>) -> JoinSet<()> {
+    let mut workers = JoinSet::new();
     workers.spawn(outbound::run(hub.clone(), waiting));
     workers.spawn(schedule::run(hub.clone()));
     workers.spawn(tick::run(hub.clone()));
-    workers.spawn(renew(hub.clone(), host, identity, broker.clone(), tls));
-    Ok(Serving { hub, broker, stop, listeners, workers })
+    workers
 }
 
 impl Serving {

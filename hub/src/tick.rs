@@ -21,9 +21,7 @@ pub(crate) async fn run(hub: Arc<Hub>) {
     loop {
         ticks.tick().await;
         for result in [lapse(&hub).await, reveal(&hub).await, ledger::issue_due(&hub).await] {
-            if let Err(error) = result {
-                tracing::error!("a deadline could not be kept: {}", sosna_host::report::line(&error));
-            }
+            note(result);
         }
     }
 }
@@ -36,33 +34,42 @@ async fn lapse(hub: &Arc<Hub>) -> Result<(), HubError> {
         .read(move |tx| Box::pin(async move { tx.lapsed_assignments(now).await.map_err(HubError::from) }))
         .await?;
     for one in lapsed {
-        hub.change(move |tx, hub| {
-            Box::pin(async move {
-                // A beat may have come in since.
-                let Some(one) = tx.assignment(&one.id).await? else { return Ok(((), Vec::new())) };
-                let waits = matches!(one.state, AssignmentState::Offered | AssignmentState::Accepted);
-                if !waits || one.lease_until_ms >= hub.now_ms() {
-                    return Ok(((), Vec::new()));
-                }
-                hub.metrics.assignments_lapsed.add_one();
-                let (state, why) = match one.state {
-                    AssignmentState::Offered => {
-                        (AssignmentState::Expired, "the device did not answer the offer")
+        let done = hub
+            .change(move |tx, hub| {
+                Box::pin(async move {
+                    // A beat may have come in since.
+                    let Some(one) = tx.assignment(&one.id).await? else { return Ok(((), Vec::new())) };
+                    let waits = matches!(one.state, AssignmentState::Offered | AssignmentState::Accepted);
+                    if !waits || one.lease_until_ms >= hub.now_ms() {
+                        return Ok(((), Vec::new()));
                     }
-                    _ => (AssignmentState::Expired, "the device was not heard of, and its lease ran out"),
-                };
-                let mut effects = verify::give_up(tx, &hub, &one, state, why).await?;
-                if one.state == AssignmentState::Offered {
-                    let cancel =
-                        Cancel { assignment: one.id, explanation: Bounded("the offer was not answered") };
-                    effects.push(Effect::send(one.device, &cancel)?);
-                }
-                Ok(((), effects))
+                    hub.metrics.assignments_lapsed.add_one();
+                    let (state, why) = match one.state {
+                        AssignmentState::Offered => {
+                            (AssignmentState::Expired, "the device did not answer the offer")
+                        }
+                        _ => (AssignmentState::Expired, "the device was not heard of, and its lease ran out"),
+                    };
+                    let mut effects = verify::give_up(tx, &hub, &one, state, why).await?;
+                    if one.state == AssignmentState::Offered {
+                        let cancel =
+                            Cancel { assignment: one.id, explanation: Bounded("the offer was not answered") };
+                        effects.push(Effect::send(one.device, &cancel)?);
+                    }
+                    Ok(((), effects))
+                })
             })
-        })
-        .await?;
+            .await;
+        note(done);
     }
     Ok(())
+}
+
+/// One that fails must not keep the others from their turn.
+fn note(done: Result<(), HubError>) {
+    if let Err(error) = done {
+        tracing::error!("a deadline could not be kept: {}", sosna_host::report::line(&error));
+    }
 }
 
 async fn reveal(hub: &Arc<Hub>) -> Result<(), HubError> {
@@ -72,10 +79,12 @@ async fn reveal(hub: &Arc<Hub>) -> Result<(), HubError> {
         .read(move |tx| Box::pin(async move { tx.overdue_reveals(now).await.map_err(HubError::from) }))
         .await?;
     for task in overdue {
-        hub.change(move |tx, hub| {
-            Box::pin(async move { Ok(((), verify::expire_reveals(tx, &hub, &task).await?)) })
-        })
-        .await?;
+        let done = hub
+            .change(move |tx, hub| {
+                Box::pin(async move { Ok(((), verify::expire_reveals(tx, &hub, &task).await?)) })
+            })
+            .await;
+        note(done);
     }
     Ok(())
 }

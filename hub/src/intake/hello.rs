@@ -102,6 +102,12 @@ async fn greet(
             unwanted.push(*id);
         }
     }
+    for one in tx.lapsed_assignments_of(&device).await? {
+        if !held.contains(&one.id) {
+            // Its work is lost: it may begin anew.
+            tx.ask_again(&one.id, now).await?;
+        }
+    }
     let positions = positions(tx, &device).await?;
     let addresses =
         hub.addresses.get().ok_or(HubError::Internal("a device greets before the hub listens", None))?;
@@ -140,7 +146,14 @@ async fn remind(
         AssignmentState::Offered if !is_held => {
             let Some(job) = tx.job(&task.job).await? else { return Ok(Vec::new()) };
             let Some(spec) = JobSpec::read(&job.spec) else { return Ok(Vec::new()) };
-            Ok(vec![schedule::offer(hub, &spec, (&job, job.tasks), &task, one, hello.class)?])
+            match schedule::offer(hub, &spec, (&job, job.tasks), &task, one, hello.class) {
+                Ok(offer) => Ok(vec![offer]),
+                // It is another machine by now.
+                Err(error) => {
+                    let why = sosna_host::report::line(&error);
+                    verify::give_up(tx, hub, one, AssignmentState::Failed, &why).await
+                }
+            }
         }
         AssignmentState::Accepted | AssignmentState::Committed if !is_held => {
             let why = "the device no longer knows of it; its data was lost";
@@ -199,6 +212,12 @@ async fn recover(tx: &mut Tx, hub: &Hub, device: Address, statement: &Statement)
         .await?;
     }
     tx.put_voucher(&device, statement, hub.now_ms()).await?;
+    if statement.cumulative >= earned {
+        // It is at least for everything that these books know of: nothing of that is owed on top.
+        for one in tx.uncovered_assignments(&device, u64::MAX, u32::MAX).await? {
+            tx.cover_assignment(&one.id, statement.cumulative).await?;
+        }
+    }
     tx.hold_voucher(&device, statement.cumulative, hub.now_ms()).await?;
     Ok(())
 }

@@ -101,11 +101,16 @@ impl Handler for Intake {
             let Some(live) = fleet.get_mut(&arrival.device) else { return };
             live.network = arrival.from.and_then(network_of);
             live.seen_ms = now;
+            live.takeovers.retain(|at| now.saturating_sub(*at) < CLONE_WINDOW_MS);
             if arrival.took_over {
-                live.takeovers.retain(|at| now.saturating_sub(*at) < CLONE_WINDOW_MS);
                 live.takeovers.push(now);
             }
-            live.takeovers.len() >= CLONE_TAKEOVERS
+            let cloned = live.takeovers.len() >= CLONE_TAKEOVERS;
+            if cloned {
+                // Once it is approved again, the count begins anew.
+                live.takeovers.clear();
+            }
+            cloned
         };
         if cloned
             && let Err(error) =
@@ -151,6 +156,10 @@ impl Intake {
         let device = from.address();
         let heard = {
             let frame = Frame::decode(payload).map_err(drop_it)?;
+            // A frame of another exchange would use up this one's counter, and look like a clone.
+            if frame.channel != kind.channel() {
+                return Err(Trouble::Drop(format!("it belongs to another exchange than `{}`", kind.word())));
+            }
             let seal = envelope::open(&frame, &hub.address(), &device, None).map_err(drop_it)?;
             let leaf = seal.meta.leaf(frame.body);
             Heard { device, kind, seal, leaf, payload: payload.into() }

@@ -79,14 +79,7 @@ async fn committed(tx: &mut Tx, hub: &Hub, heard: &Heard, commit: &Commit) -> Re
     let may = match one.state {
         AssignmentState::Offered | AssignmentState::Accepted => true,
         // Its lease ran out. It may still take part, unless its owner has another replica by now.
-        AssignmentState::Expired => {
-            let others = tx.assignments_of_task(&task.id).await?;
-            !others.iter().any(|other| {
-                other.id != one.id
-                    && other.owner == one.owner
-                    && (other.state.is_open() || other.state == AssignmentState::Judged)
-            })
-        }
+        AssignmentState::Expired => may_return(tx, &one, &task).await?,
         _ => return Ok(Vec::new()),
     };
     let is_open = matches!(task.state, TaskState::Queued | TaskState::Running);
@@ -102,6 +95,29 @@ async fn committed(tx: &mut Tx, hub: &Hub, heard: &Heard, commit: &Commit) -> Re
     let mut effects = vec![Effect::Event(Event::Assignment(task.job, task.id, one.id))];
     effects.extend(verify::close_if_complete(tx, hub, &task.id).await?);
     Ok(effects)
+}
+
+/// Whether an assignment that ran out may still take part in its task: its owner has no other replica by now
+/// (owners whom the operator has not admitted count as one), and the others run on its class.
+async fn may_return(tx: &mut Tx, one: &Assignment, task: &Task) -> Result<bool, HubError> {
+    let Some(device) = tx.device(&one.device).await? else { return Ok(false) };
+    for other in tx.assignments_of_task(&task.id).await? {
+        if other.id == one.id || !(other.state.is_open() || other.state == AssignmentState::Judged) {
+            continue;
+        }
+        let unadmitted = !device.owner_admitted
+            && tx.device(&other.device).await?.is_some_and(|other| !other.owner_admitted);
+        if other.device == one.device || other.owner == one.owner || unadmitted {
+            return Ok(false);
+        }
+    }
+    let own = device.described.class;
+    let Some(class) = task.class else {
+        tx.set_task_class(&task.id, own).await?;
+        return Ok(true);
+    };
+    let spec = tx.job(&task.job).await?.and_then(|job| JobSpec::read(&job.spec));
+    Ok(class == own || class.arch == own.arch && spec.is_some_and(|spec| !spec.exact_class()))
 }
 
 async fn late(
@@ -137,12 +153,13 @@ async fn check(
             Box::pin(async move {
                 let Some(one) = tx.assignment(&id).await? else { return Ok(None) };
                 let Some(task) = tx.task(&one.task).await? else { return Ok(None) };
+                let Some(device) = tx.device(&one.device).await? else { return Ok(None) };
                 let job = tx.job(&task.job).await?;
-                Ok::<_, HubError>(job.map(|job| (one, task, job.spec)))
+                Ok::<_, HubError>(job.map(|job| (one, device.described.class.arch, job.spec)))
             })
         })
         .await?;
-    let Some((one, task, spec)) = found.filter(|(one, _, _)| one.device == device) else {
+    let Some((one, arch, spec)) = found.filter(|(one, _, _)| one.device == device) else {
         return Ok(Err("there is no such assignment".to_owned()));
     };
     let Some(spec) = JobSpec::read(&spec) else { return Ok(Err("the job cannot be read".to_owned())) };
@@ -155,15 +172,14 @@ async fn check(
             return Ok(Err("the result is not the one that was committed to".to_owned()));
         }
     }
-    let arch = task.class.map(|class| class.arch);
-    let Some((image, _)) = arch.and_then(|arch| spec.image(arch)) else {
+    let Some((image, _)) = spec.image(arch) else {
         return Ok(Err("the task's image is not known".to_owned()));
     };
     let receipt = Receipt {
         hub: hub.address(),
         device,
         assignment: id,
-        task: task.id,
+        task: one.task,
         image,
         result: reveal.root,
         usage: reveal.usage,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sosna_protocol::{
     codec::Bounded,
     frame::Frame,
-    message::work::{Cancel, Up},
+    message::work::{Cancel, Reason, Up},
 };
 use sosna_store::{AssignmentState, JobState, TaskState, Tx};
 
@@ -38,7 +38,8 @@ pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
                         }
                         Ok(Up::Refuse(refuse)) => {
                             let why = format!("{}: {}", refuse.reason.word(), refuse.explanation.0);
-                            effects.extend(refused(tx, &hub, &heard, refuse.assignment, &why).await?);
+                            let told = (refuse.reason, why.as_str());
+                            effects.extend(refused(tx, &hub, &heard, refuse.assignment, told).await?);
                         }
                         // Counted as taken all the same, or it would hold up everything behind it for ever.
                         Err(_) => {}
@@ -109,14 +110,17 @@ async fn refused(
     hub: &Hub,
     heard: &Heard,
     id: sosna_protocol::identity::AssignmentId,
-    why: &str,
+    (reason, why): (Reason, &str),
 ) -> Result<Vec<Effect>, HubError> {
     let one = tx.assignment(&id).await?.filter(|one| {
         one.device == heard.device
             && matches!(one.state, AssignmentState::Offered | AssignmentState::Accepted)
     });
-    match one {
-        Some(one) => verify::give_up(tx, hub, &one, AssignmentState::Refused, why).await,
-        None => Ok(Vec::new()),
+    let Some(one) = one else { return Ok(Vec::new()) };
+    let effects = verify::give_up(tx, hub, &one, AssignmentState::Refused, why).await?;
+    // Room, price list and exposure change; what a device cannot do at all it will not learn.
+    if !matches!(reason, Reason::Unsupported | Reason::Malformed) {
+        tx.ask_again(&one.id, verify::ask_again_at(hub)).await?;
     }
+    Ok(effects)
 }

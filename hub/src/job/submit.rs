@@ -23,6 +23,10 @@ use crate::{
 
 /// The shortest time-out: less than a container takes to start helps nobody.
 const MIN_TIMEOUT_MS: u64 = 1_000;
+/// The most bytes that all texts of a task may have together: an assignment is one frame.
+const MAX_TEXTS: usize = 100 * 1024;
+/// The longest path in a container.
+const MAX_PATH: usize = 1024;
 /// The least memory a container starts in.
 const MIN_MEMORY: u64 = 4 << 20;
 
@@ -167,6 +171,23 @@ impl Hub {
         if texts.map(String::len).chain(pairs).any(|length| length > MAX_TEXT) {
             return Err(invalid(format!(
                 "arguments, paths and environment entries have at most {MAX_TEXT} bytes"
+            )));
+        }
+        let texts =
+            request.entrypoint.iter().chain(&request.command).chain(&request.outputs).map(String::len);
+        let pairs = request.env.iter().map(|(key, value)| key.len() + value.len() + 1);
+        // The rest of an input is its name and length.
+        let inputs = request.inputs.iter().map(|input| input.destination.len() + 64);
+        if texts.chain(pairs).chain(inputs).sum::<usize>() > MAX_TEXTS {
+            return Err(invalid(format!(
+                "arguments, environment, inputs and outputs may have {MAX_TEXTS} bytes together; \
+                put more than that into an input file"
+            )));
+        }
+        let destinations = request.inputs.iter().map(|input| &input.destination);
+        if destinations.chain(&request.working_dir).any(|path| path.len() > MAX_PATH) {
+            return Err(invalid(format!(
+                "inputs' destinations and the working folder have at most {MAX_PATH} bytes"
             )));
         }
         if let Some(key) = request.env.keys().find(|key| key.is_empty() || key.contains(['=', '\0'])) {

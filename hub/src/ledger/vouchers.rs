@@ -8,7 +8,7 @@ use sosna_protocol::{
     eip712::{Domain, Typed as _, Voucher, receipts_root},
     message::pay::{Issue, MAX_COVERED, Statement},
 };
-use sosna_store::{Account, DeviceState, StoredVoucher, Tx};
+use sosna_store::{Account, DeviceState, Owed, StoredVoucher, Tx};
 
 use crate::{
     error::HubError,
@@ -20,13 +20,34 @@ pub(crate) async fn issue_due(hub: &Arc<Hub>) -> Result<(), HubError> {
     let owed =
         hub.store.read(|tx| Box::pin(async move { tx.devices_owed().await.map_err(HubError::from) })).await?;
     let now = hub.now_ms();
-    for (device, last_ms, open) in owed {
-        if open == 0 || now.saturating_sub(last_ms) >= u64::from(hub.config.times.voucher_ms) {
-            hub.change(move |tx, hub| Box::pin(async move { Ok(((), issue(tx, &hub, &device).await?)) }))
-                .await?;
+    for Owed { device, since_ms, last_ms, open } in owed {
+        // Not before a device has greeted: it may hold a voucher that a restored store does not know of.
+        let delay = match hub.fleet().get(&device) {
+            Some(live) if live.online => delay(hub, live.device.state),
+            _ => None,
+        };
+        let due = delay.is_some_and(|delay| since_ms.saturating_add(delay) <= now)
+            && (open == 0 || now.saturating_sub(last_ms) >= u64::from(hub.config.times.voucher_ms));
+        if !due {
+            continue;
+        }
+        let issued = hub
+            .change(move |tx, hub| Box::pin(async move { Ok(((), issue(tx, &hub, &device).await?)) }))
+            .await;
+        if let Err(error) = issued {
+            tracing::error!(%device, "no voucher was issued: {}", sosna_host::report::line(&error));
         }
     }
     Ok(())
+}
+
+/// How long after a verdict a device in this state is paid; `None` while nothing is paid.
+fn delay(hub: &Hub, state: DeviceState) -> Option<u64> {
+    match state {
+        DeviceState::Trusted => Some(0),
+        DeviceState::Quarantined => None,
+        DeviceState::Probation | DeviceState::Revoked => Some(u64::from(hub.config.probation.delay_ms)),
+    }
 }
 
 /// Covers a device's accepted work by a new voucher. The amount is that of the voucher before plus what is newly
@@ -34,21 +55,22 @@ pub(crate) async fn issue_due(hub: &Arc<Hub>) -> Result<(), HubError> {
 async fn issue(tx: &mut Tx, hub: &Hub, address: &Address) -> Result<Vec<Effect>, HubError> {
     let Some(device) = tx.device(address).await? else { return Ok(Vec::new()) };
     let now = hub.now_ms();
-    let delay =
-        if device.state == DeviceState::Trusted { 0 } else { u64::from(hub.config.probation.delay_ms) };
+    let Some(delay) = delay(hub, device.state) else { return Ok(Vec::new()) };
     let limit = u32::try_from(MAX_COVERED).unwrap_or(u32::MAX);
     let covered = tx.uncovered_assignments(address, now.saturating_sub(delay), limit).await?;
-    if covered.is_empty() || matches!(device.state, DeviceState::Quarantined) {
-        return Ok(Vec::new());
-    }
     let before = tx.latest_voucher(address).await?.map(|voucher| voucher.statement.cumulative);
-    let cumulative = covered
+    let before = before.unwrap_or_default();
+    let sum = covered
         .iter()
-        .try_fold(before.unwrap_or_default(), |sum, one| sum.checked_add(one.owed))
+        .try_fold(before, |sum, one| sum.checked_add(one.owed))
         .ok_or(sosna_store::LedgerError::Overflow)?;
-    let earned = tx.ever_taken(&Account::Device(*address)).await?;
-    if cumulative > earned {
-        return Err(HubError::Internal("a voucher would exceed what the books owe; it was not signed", None));
+    // After a restoration the voucher before may have covered some of it already: the books say what is owed.
+    let cumulative = sum.min(tx.ever_taken(&Account::Device(*address)).await?);
+    if cumulative <= before {
+        for one in covered.iter().filter(|one| one.owed > Amount::ZERO) {
+            tx.cover_assignment(&one.id, before).await?;
+        }
+        return Ok(Vec::new());
     }
     let receipts = receipts_root(covered.iter().filter_map(|one| Some(one.revealed?.receipt_digest)));
     let domain = Domain::off_chain(hub.address());

@@ -85,8 +85,10 @@ pub fn place(fleet: &[Live], need: &Need<'_>, random: u64) -> Result<Placement, 
     // that looks random enough, without memory.
     let length = fleet.len();
     let start = usize::try_from(random % u64::try_from(length.max(1)).unwrap_or(1)).unwrap_or(0);
-    for turn in 0..length {
-        let live = &fleet[(start + turn * stride(length)) % length];
+    let mut next = start;
+    for _ in 0..length {
+        let live = &fleet[next];
+        next = (next + stride(length)) % length;
         match check(live, need) {
             Ok(price) => {
                 suitable += 1;
@@ -110,7 +112,8 @@ pub fn place(fleet: &[Live], need: &Need<'_>, random: u64) -> Result<Placement, 
 }
 
 fn stride(length: usize) -> usize {
-    // A prime larger than any fleet that fits into memory shares no divisor with its size.
+    // A prime larger than any fleet that fits into memory shares no divisor with its size; nor does the rest that
+    // it leaves.
     const PRIME: usize = 2_147_483_647;
     PRIME % length.max(1)
 }

@@ -105,6 +105,12 @@ pub async fn give_up(
     if matches!(state, AssignmentState::Failed | AssignmentState::Expired) {
         tx.count_failed(&assignment.device).await?;
     }
+    // One that accepted and was not heard of any more may still bring its result: it is not asked again as long
+    // as it has not said that the work is lost. Nor is one that was bound to a result.
+    let unanswered = state == AssignmentState::Expired && assignment.accepted_ms.is_none();
+    if assignment.commitment.is_none() && (unanswered || state == AssignmentState::Failed) {
+        tx.ask_again(&assignment.id, ask_again_at(hub)).await?;
+    }
     let mut effects = vec![Effect::Freed(assignment.id), Effect::Schedule];
     let Some(task) = tx.task(&assignment.task).await? else { return Ok(effects) };
     effects.push(Effect::Event(Event::Assignment(task.job, task.id, assignment.id)));
@@ -114,14 +120,44 @@ pub async fn give_up(
     if task.ended_ms.is_some() {
         return Ok(effects);
     }
-    tx.count_attempt(&task.id, hub.now_ms() + u64::from(hub.config.times.retry_ms)).await?;
-    if state != AssignmentState::Refused && task.attempts + 1 >= hub.config.limits.attempts {
+    if !tx.assignments_of_task(&task.id).await?.iter().any(|one| one.state.is_open()) {
+        tx.clear_task_class(&task.id).await?;
+    }
+    let not_before_ms = hub.now_ms() + u64::from(hub.config.times.retry_ms);
+    // Only what began and came to nothing says something about the task.
+    let counts = matches!(state, AssignmentState::Failed | AssignmentState::Expired) && !unanswered;
+    if counts {
+        tx.count_attempt(&task.id, not_before_ms).await?;
+    } else {
+        tx.delay_task(&task.id, not_before_ms).await?;
+    }
+    if counts && task.attempts.saturating_add(1) >= hub.config.limits.attempts {
         let why = format!("{} devices could not do it; the last one said: {explanation}", task.attempts + 1);
         end_task(tx, hub, &task, None, &why, &mut effects).await?;
     } else if task.state == TaskState::Revealing {
         // It had been bound to a result: the others may now be complete.
         effects.extend(Box::pin(judge(tx, hub, &task.id)).await?);
     }
+    Ok(effects)
+}
+
+/// From when on a device is asked again that would not or could not do a task.
+pub(crate) fn ask_again_at(hub: &Hub) -> u64 {
+    hub.now_ms() + u64::from(hub.config.times.ask_again_ms)
+}
+
+/// Ends a task that cannot be done at all.
+///
+/// # Errors
+/// [`HubError`]; then nothing has changed.
+pub(crate) async fn fail_task(
+    tx: &mut Tx,
+    hub: &Hub,
+    task: &Task,
+    reason: &str,
+) -> Result<Vec<Effect>, HubError> {
+    let mut effects = Vec::new();
+    end_task(tx, hub, task, None, reason, &mut effects).await?;
     Ok(effects)
 }
 

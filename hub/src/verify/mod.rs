@@ -9,5 +9,6 @@ mod judge;
 mod round;
 
 pub use decide::{Ballot, Decision, decide};
+pub(crate) use judge::{ask_again_at, fail_task};
 pub use judge::{give_up, judge};
 pub(crate) use round::{close_if_complete, expire_reveals};

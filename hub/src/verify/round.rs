@@ -42,6 +42,8 @@ pub(crate) async fn close_if_complete(tx: &mut Tx, hub: &Hub, id: &TaskId) -> Re
             AssignmentState::Offered | AssignmentState::Accepted => {
                 let why = "enough others have a result";
                 tx.end_assignment(&assignment.id, AssignmentState::Cancelled, why).await?;
+                // Those who were faster may yet fail to show what they have.
+                tx.ask_again(&assignment.id, hub.now_ms()).await?;
                 let cancel = Cancel { assignment: assignment.id, explanation: Bounded(why) };
                 effects.push(Effect::send(assignment.device, &cancel)?);
                 effects.push(Effect::Freed(assignment.id));
@@ -62,6 +64,10 @@ pub(crate) async fn expire_reveals(tx: &mut Tx, hub: &Hub, id: &TaskId) -> Resul
     for assignment in tx.assignments_of_task(id).await? {
         if assignment.state == AssignmentState::Committed {
             let why = "the committed result was not shown in time";
+            // Once may be bad luck; who does it again chooses which results to show.
+            if tx.count_not_revealed(&assignment.device).await? > 0 {
+                tx.count_invalid(&assignment.device).await?;
+            }
             tx.count_failed(&assignment.device).await?;
             effects.extend(end_with(tx, hub, &task, &assignment, Judgement::NotRevealed, why).await?);
         }

@@ -86,6 +86,8 @@ pub struct Assignment {
     pub voucher: Option<Amount>,
     /// For people.
     pub explanation: String,
+    /// From when on its device may be asked again, where it came to nothing; `None` for never.
+    pub ask_again_ms: Option<u64>,
 }
 
 /// A result that a device has shown and that was checked against its manifest.
@@ -172,18 +174,21 @@ fn assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
         owed: amount(row, "owed")?,
         voucher: maybe_bytes(row, "voucher")?.map(Amount::from_be_bytes),
         explanation: text(row, "explanation")?,
+        ask_again_ms: maybe_integer(row, "ask_again_ms")?,
     })
 }
 
 impl Tx {
-    /// Adds an assignment. `false` where the device has had one of the same task before.
+    /// Adds an assignment. `false` where the device has one of the same task, or must not be asked (again).
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn put_assignment(&mut self, new: &NewAssignment) -> Result<bool, StoreError> {
         let query = sqlx::query(
             "INSERT INTO assignments (id, task, device, owner, state, price, lease_until_ms, created_ms, owed)
-             VALUES (?, ?, ?, ?, 'offered', ?, ?, ?, zeroblob(16)) ON CONFLICT (task, device) DO NOTHING",
+             SELECT ?1, ?2, ?3, ?4, 'offered', ?5, ?6, ?7, zeroblob(16) WHERE NOT EXISTS
+                (SELECT 1 FROM assignments WHERE task = ?2 AND device = ?3
+                    AND (ask_again_ms IS NULL OR ask_again_ms > ?7))",
         );
         let query = query
             .bind(&new.id.0[..])
@@ -233,6 +238,20 @@ impl Tx {
         let query = sqlx::query(
             "SELECT * FROM assignments WHERE device = ?
                 AND state IN ('offered', 'accepted', 'committed', 'revealed') ORDER BY created_ms, id",
+        );
+        self.all(query.bind(&device.0[..]), assignment).await
+    }
+
+    /// A device's assignments that ran out after it had accepted them, of tasks that have not ended: they may still
+    /// bring a result, as long as the device has them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn lapsed_assignments_of(&mut self, device: &Address) -> Result<Vec<Assignment>, StoreError> {
+        let query = sqlx::query(
+            "SELECT assignments.* FROM assignments JOIN tasks ON tasks.id = assignments.task
+             WHERE assignments.device = ? AND assignments.state = 'expired' AND assignments.ask_again_ms IS NULL
+                AND tasks.ended_ms IS NULL",
         );
         self.all(query.bind(&device.0[..]), assignment).await
     }
@@ -365,6 +384,28 @@ impl Tx {
         self.run(query.bind(state.word()).bind(explanation).bind(&id.0[..])).await.map(drop)
     }
 
+    /// Lets the device of an assignment that came to nothing be asked again from then on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ask_again(&mut self, id: &AssignmentId, from_ms: u64) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE assignments SET ask_again_ms = ? WHERE id = ?");
+        self.run(query.bind(int(from_ms)).bind(&id.0[..])).await.map(drop)
+    }
+
+    /// How often a device has bound itself to a result and not shown it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_not_revealed(&mut self, device: &Address) -> Result<u64, StoreError> {
+        let query = sqlx::query(
+            "SELECT COUNT(*) AS times FROM assignments WHERE device = ? AND state = 'judged'
+                AND judgement = 'not-revealed'",
+        );
+        let times = self.one(query.bind(&device.0[..]), |row| integer(row, "times")).await?;
+        Ok(times.unwrap_or_default())
+    }
+
     /// Ends an assignment with a verdict.
     ///
     /// # Errors
@@ -390,7 +431,8 @@ impl Tx {
         self.run(query).await.map(drop)
     }
 
-    /// Accepted assignments of a device that no voucher covers yet, oldest verdict first.
+    /// Accepted assignments of a device that no voucher covers yet, oldest verdict first; where there are more
+    /// than the limit, rather those that something is owed for.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -401,8 +443,9 @@ impl Tx {
         limit: u32,
     ) -> Result<Vec<Assignment>, StoreError> {
         let query = sqlx::query(
-            "SELECT * FROM assignments WHERE device = ? AND judgement = 'accepted' AND voucher IS NULL
-                AND judged_ms <= ? ORDER BY judged_ms, id LIMIT ?",
+            "SELECT * FROM (SELECT * FROM assignments WHERE device = ? AND judgement = 'accepted'
+                AND voucher IS NULL AND judged_ms <= ? ORDER BY owed = zeroblob(16), judged_ms, id LIMIT ?)
+             ORDER BY judged_ms, id",
         );
         self.all(query.bind(&device.0[..]).bind(int(judged_before_ms)).bind(limit), assignment).await
     }

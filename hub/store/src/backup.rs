@@ -21,7 +21,7 @@ impl Store {
         })?;
         let options = SqliteConnectOptions::new().filename(self.path()).read_only(true);
         let connection = SqliteConnection::connect_with(&options).await.map_err(StoreError::sql)?;
-        let mut tx = Tx { connection };
+        let mut tx = Tx::new(connection);
         tx.run(sqlx::query("VACUUM INTO ?").bind(name)).await.map(drop)
     }
 }

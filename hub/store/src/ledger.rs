@@ -107,9 +107,22 @@ impl Tx {
     /// [`LedgerError`].
     pub async fn transfer(&mut self, transfer: &Transfer) -> Result<bool, LedgerError> {
         let (from, to) = (transfer.from.name(), transfer.to.name());
+        let booked = sqlx::query("SELECT 1 FROM entries WHERE key = ?").bind(&transfer.key);
+        if self.one(booked, |_| Ok(())).await?.is_some() {
+            return Ok(false);
+        }
+        // Everything is checked before anything is written: nobody who goes on after an error keeps half of it.
+        let giver = self.account(&from).await?;
+        let given = giver.1.checked_add(transfer.amount).ok_or(LedgerError::Overflow)?;
+        if transfer.from != Account::Grants && given > giver.0 {
+            let available = giver.0.checked_sub(giver.1).unwrap_or_default();
+            return Err(LedgerError::Funds { available, needed: transfer.amount });
+        }
+        let taker = if from == to { (giver.0, given) } else { self.account(&to).await? };
+        let taken = taker.0.checked_add(transfer.amount).ok_or(LedgerError::Overflow)?;
         let query = sqlx::query(
             "INSERT INTO entries (key, at_ms, kind, giver, taker, amount, job, assignment)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         );
         let query = query
             .bind(&transfer.key)
@@ -120,23 +133,9 @@ impl Tx {
             .bind(transfer.amount.to_be_bytes().to_vec())
             .bind(transfer.job.map(|id| id.0.to_vec()))
             .bind(transfer.assignment.map(|id| id.0.to_vec()));
-        if self.run(query).await? == 0 {
-            return Ok(false);
-        }
-        let (taken, given) = self.account(&from).await?;
-        let given = given.checked_add(transfer.amount).ok_or(LedgerError::Overflow)?;
-        if transfer.from != Account::Grants && given > taken {
-            let available = taken.checked_sub(given.checked_sub(transfer.amount).unwrap_or_default());
-            return Err(LedgerError::Funds {
-                available: available.unwrap_or_default(),
-                needed: transfer.amount,
-            });
-        }
-        self.put_account(&from, taken, given).await?;
-        // Read after the first half was written: an account may give to itself.
-        let (taken, given) = self.account(&to).await?;
-        let taken = taken.checked_add(transfer.amount).ok_or(LedgerError::Overflow)?;
-        self.put_account(&to, taken, given).await?;
+        self.run(query).await?;
+        self.put_account(&from, giver.0, given).await?;
+        self.put_account(&to, taken, taker.1).await?;
         Ok(true)
     }
 

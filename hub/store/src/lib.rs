@@ -30,5 +30,5 @@ pub use owners::{JoinToken, Owner};
 pub use tasks::{OpenTask, Task, TaskEnd, TaskState};
 pub use tx::{StoreError, Tx};
 pub use users::{Role, User};
-pub use vouchers::StoredVoucher;
+pub use vouchers::{Owed, StoredVoucher};
 pub use writer::{Store, Work};

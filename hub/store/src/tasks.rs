@@ -159,15 +159,28 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn open_tasks(&mut self, now_ms: u64, limit: u32) -> Result<Vec<OpenTask>, StoreError> {
+        self.open_tasks_after(now_ms, 0, limit).await
+    }
+
+    /// Like [`Tx::open_tasks`], without the first so many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_tasks_after(
+        &mut self,
+        now_ms: u64,
+        skip: u32,
+        limit: u32,
+    ) -> Result<Vec<OpenTask>, StoreError> {
         let query = sqlx::query(
             "SELECT tasks.*, jobs.spec, jobs.cap, jobs.tasks AS count,
                 tasks.wanted - (SELECT COUNT(*) FROM assignments WHERE task = tasks.id
                     AND state IN ('offered', 'accepted', 'committed', 'revealed')) AS missing
              FROM tasks JOIN jobs ON jobs.id = tasks.job
              WHERE tasks.state IN ('queued', 'running') AND tasks.not_before_ms <= ? AND missing > 0
-             ORDER BY jobs.created_ms, tasks.place LIMIT ?",
+             ORDER BY jobs.created_ms, jobs.id, tasks.place LIMIT ? OFFSET ?",
         );
-        self.all(query.bind(int(now_ms)).bind(limit), |row| {
+        self.all(query.bind(int(now_ms)).bind(limit).bind(skip), |row| {
             Ok(OpenTask {
                 task: task(row)?,
                 spec: text(row, "spec")?,
@@ -218,6 +231,23 @@ impl Tx {
     pub async fn set_task_class(&mut self, id: &TaskId, class: Class) -> Result<(), StoreError> {
         let query = sqlx::query("UPDATE tasks SET class = ? WHERE id = ?");
         self.run(query.bind(class_number(class)).bind(&id.0[..])).await.map(drop)
+    }
+
+    /// Lets a task's next replica run on any class: none is left that it would have to agree with.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn clear_task_class(&mut self, id: &TaskId) -> Result<(), StoreError> {
+        self.run(sqlx::query("UPDATE tasks SET class = NULL WHERE id = ?").bind(&id.0[..])).await.map(drop)
+    }
+
+    /// Waits with a task's next replica.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delay_task(&mut self, id: &TaskId, not_before_ms: u64) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE tasks SET not_before_ms = ? WHERE id = ?");
+        self.run(query.bind(int(not_before_ms)).bind(&id.0[..])).await.map(drop)
     }
 
     /// Counts an attempt that came to nothing, and waits with the next.

@@ -6,6 +6,9 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 #[derive(Debug)]
 pub struct Tx {
     pub(crate) connection: SqliteConnection,
+    /// Why the database may have ended the transaction by itself. From then on every statement would be a
+    /// transaction of its own, so none is run any more, whatever the work makes of the error.
+    pub(crate) trouble: Option<StoreError>,
 }
 
 /// A query with its arguments.
@@ -51,19 +54,37 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn sql(error: sqlx::Error) -> Self {
-        // SQLITE_FULL (13), and SQLITE_IOERR_WRITE (778) where the file system says so only then.
+        // SQLITE_FULL; and SQLITE_IOERR_SHMSIZE, where the index of the write-ahead log cannot grow.
         let full = error
             .as_database_error()
             .and_then(sqlx::error::DatabaseError::code)
-            .is_some_and(|code| code == "13");
+            .is_some_and(|code| matches!(&*code, "13" | "4874"));
         if full { Self::Full } else { Self::Sql(std::sync::Arc::new(error)) }
     }
 }
 
 impl Tx {
+    pub(crate) const fn new(connection: SqliteConnection) -> Self {
+        Self { connection, trouble: None }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.trouble.clone().map_or(Ok(()), Err)
+    }
+
+    fn note(&mut self, error: sqlx::Error) -> StoreError {
+        let error = StoreError::sql(error);
+        self.trouble = Some(error.clone());
+        error
+    }
+
     /// Runs a statement and returns how many rows it changed.
     pub(crate) async fn run(&mut self, query: Query<'_>) -> Result<u64, StoreError> {
-        query.execute(&mut self.connection).await.map(|done| done.rows_affected()).map_err(StoreError::sql)
+        self.check()?;
+        match query.execute(&mut self.connection).await {
+            Ok(done) => Ok(done.rows_affected()),
+            Err(error) => Err(self.note(error)),
+        }
     }
 
     /// Reads at most one row.
@@ -72,7 +93,11 @@ impl Tx {
         query: Query<'_>,
         read: impl FnOnce(&SqliteRow) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let row = query.fetch_optional(&mut self.connection).await.map_err(StoreError::sql)?;
+        self.check()?;
+        let row = match query.fetch_optional(&mut self.connection).await {
+            Ok(row) => row,
+            Err(error) => return Err(self.note(error)),
+        };
         row.as_ref().map(read).transpose()
     }
 
@@ -82,7 +107,11 @@ impl Tx {
         query: Query<'_>,
         read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let rows = query.fetch_all(&mut self.connection).await.map_err(StoreError::sql)?;
+        self.check()?;
+        let rows = match query.fetch_all(&mut self.connection).await {
+            Ok(rows) => rows,
+            Err(error) => return Err(self.note(error)),
+        };
         rows.iter().map(read).collect()
     }
 }

@@ -21,6 +21,19 @@ pub struct StoredVoucher {
     pub held_ms: Option<u64>,
 }
 
+/// A device that something is owed for work that no voucher covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owed {
+    /// Which.
+    pub device: Address,
+    /// When the oldest such work was accepted.
+    pub since_ms: u64,
+    /// When its last voucher was issued; 0 for never.
+    pub last_ms: u64,
+    /// How many assignments it has open.
+    pub open: u64,
+}
+
 fn voucher(row: &SqliteRow) -> Result<StoredVoucher, StoreError> {
     Ok(StoredVoucher {
         device: Address(bytes(row, "device")?),
@@ -98,21 +111,28 @@ impl Tx {
         self.run(query).await.map(drop)
     }
 
-    /// Devices with accepted work that no voucher covers, when their last voucher was issued (0 for never), and
-    /// how many assignments they have open.
+    /// Devices that something is owed for work that no voucher covers.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn devices_owed(&mut self) -> Result<Vec<(Address, u64, u64)>, StoreError> {
+    pub async fn devices_owed(&mut self) -> Result<Vec<Owed>, StoreError> {
         let query = sqlx::query(
-            "SELECT device,
-                COALESCE((SELECT MAX(issued_ms) FROM vouchers WHERE vouchers.device = owed.device), 0) AS last_ms,
+            "SELECT device, since_ms,
+                COALESCE((SELECT issued_ms FROM vouchers WHERE vouchers.device = owed.device
+                    ORDER BY cumulative DESC LIMIT 1), 0) AS last_ms,
                 (SELECT COUNT(*) FROM assignments WHERE assignments.device = owed.device
                     AND state IN ('offered', 'accepted', 'committed', 'revealed')) AS open
-             FROM (SELECT DISTINCT device FROM assignments WHERE judgement = 'accepted' AND voucher IS NULL) AS owed",
+             FROM (SELECT device, MIN(judged_ms) AS since_ms FROM assignments
+                WHERE judgement = 'accepted' AND voucher IS NULL AND owed != zeroblob(16) GROUP BY device) AS owed",
+
         );
         self.all(query, |row| {
-            Ok((Address(bytes(row, "device")?), integer(row, "last_ms")?, integer(row, "open")?))
+            Ok(Owed {
+                device: Address(bytes(row, "device")?),
+                since_ms: integer(row, "since_ms")?,
+                last_ms: integer(row, "last_ms")?,
+                open: integer(row, "open")?,
+            })
         })
         .await
     }

@@ -80,7 +80,12 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn heard(&mut self, device: &Address, kind: Kind, counter: u64) -> Result<Option<Hash>, StoreError> {
+    pub async fn heard(
+        &mut self,
+        device: &Address,
+        kind: Kind,
+        counter: u64,
+    ) -> Result<Option<Hash>, StoreError> {
         let query = sqlx::query("SELECT leaf FROM heard WHERE device = ? AND kind = ? AND counter = ?");
         let query = query.bind(&device.0[..]).bind(kind as i64).bind(int(counter));
         self.one(query, |row| bytes(row, "leaf").map(Hash)).await

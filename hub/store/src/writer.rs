@@ -87,10 +87,10 @@ impl Store {
         for _ in 0..READERS {
             let connection =
                 SqliteConnection::connect_with(&options(path).read_only(true)).await.map_err(failed)?;
-            idle.push(Tx { connection });
+            idle.push(Tx::new(connection));
         }
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write_all(Tx { connection }, queue));
+        tokio::spawn(write_all(Tx::new(connection), queue));
         let readers = Arc::new(Readers { free: Semaphore::new(READERS), idle: Mutex::new(idle) });
         Ok(Self { path: Arc::new(path.to_owned()), jobs, readers })
     }
@@ -124,8 +124,8 @@ impl Store {
                     answer: Box::new(move |committed| {
                         // Who asked may have gone; the work is done all the same.
                         let _ = answer.send(match committed {
-                            Ok(()) => result,
-                            Err(error) => Err(E::from(error)),
+                            Err(error) if result.is_ok() => Err(E::from(error)),
+                            _ => result,
                         });
                     }),
                 }
@@ -153,13 +153,15 @@ impl Store {
                 let connection = SqliteConnection::connect_with(&options(&self.path).read_only(true))
                     .await
                     .map_err(StoreError::sql)?;
-                Tx { connection }
+                Tx::new(connection)
             }
         };
         tx.run(sqlx::query("BEGIN")).await?;
         let result = work(&mut tx).await;
-        tx.run(sqlx::query("ROLLBACK")).await?;
-        self.readers.idle.lock().await.push(tx);
+        // A connection that had trouble, or cannot end its snapshot, is not used again.
+        if tx.run(sqlx::query("ROLLBACK")).await.is_ok() {
+            self.readers.idle.lock().await.push(tx);
+        }
         result
     }
 }
@@ -168,6 +170,7 @@ async fn write_all(mut tx: Tx, mut queue: mpsc::Receiver<JobBox>) {
     let mut waiting = Vec::new();
     while queue.recv_many(&mut waiting, MOST_IN_ONE_COMMIT).await > 0 {
         let mut outcomes = Vec::with_capacity(waiting.len());
+        tx.trouble = None;
         let mut state = tx.run(sqlx::query("BEGIN IMMEDIATE")).await.map(drop);
         for JobBox(job) in waiting.drain(..) {
             outcomes.push(match state.clone() {
@@ -183,6 +186,7 @@ async fn write_all(mut tx: Tx, mut queue: mpsc::Receiver<JobBox>) {
                 error = error as &dyn std::error::Error,
                 "a commit failed; nothing of it is kept"
             );
+            tx.trouble = None;
             // Fails where the database has rolled back by itself.
             let _ = tx.run(sqlx::query("ROLLBACK")).await;
         }
@@ -198,10 +202,17 @@ async fn in_savepoint(tx: &mut Tx, job: Job, state: &mut Result<(), StoreError>)
         *state = Err(error.clone());
         return job(Err(error)).await;
     }
-    let outcome = job(Ok(tx)).await;
-    let end = if outcome.keep { "RELEASE work" } else { "ROLLBACK TO work; RELEASE work" };
+    let Outcome { keep, answer } = job(Ok(tx)).await;
+    let trouble = tx.trouble.take();
+    // Work that overlooked an error is not kept either.
+    let keep = keep && trouble.is_none();
+    let end = if keep { "RELEASE work" } else { "ROLLBACK TO work; RELEASE work" };
     if let Err(error) = sqlx::raw_sql(end).execute(&mut tx.connection).await {
-        *state = Err(StoreError::sql(error));
+        // After some errors (a full disk) the database has rolled everything back by itself.
+        *state = Err(trouble.clone().unwrap_or_else(|| StoreError::sql(error)));
     }
-    outcome
+    match trouble {
+        None => Outcome { keep, answer },
+        Some(trouble) => Outcome { keep, answer: Box::new(move |_| answer(Err(trouble))) },
+    }
 }

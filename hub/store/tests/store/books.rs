@@ -1,0 +1,111 @@
+//! The books: whatever is moved, they add up.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use sosna_protocol::{Address, Amount, identity::JobId};
+use sosna_store::{Account, LedgerError, Transfer};
+
+use crate::support::Bench;
+
+#[derive(Debug, Clone)]
+struct Move {
+    key: u8,
+    from: u8,
+    to: u8,
+    units: u128,
+    /// Whether the work that books it goes on after an error, and whether it fails in the end.
+    swallow: bool,
+    fail: bool,
+}
+
+fn account(number: u8) -> Account {
+    match number {
+        0 => Account::Grants,
+        1 | 2 => Account::Buyer(format!("buyer-{number}")),
+        3 | 4 => Account::Job(JobId([number; 16])),
+        _ => Account::Device(Address([number; 20])),
+    }
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let units = prop_oneof![4 => 0_u128..100, 1 => Just(u128::MAX), 1 => Just(u128::MAX - 50)];
+    let one = (0_u8..40, 0_u8..7, 0_u8..7, units, any::<bool>(), prop::bool::weighted(0.2));
+    let one =
+        one.prop_map(|(key, from, to, units, swallow, fail)| Move { key, from, to, units, swallow, fail });
+    prop::collection::vec(one, 1..60)
+}
+
+fn transfer(one: &Move) -> Transfer {
+    Transfer {
+        key: format!("key-{}", one.key),
+        kind: "credit",
+        from: account(one.from),
+        to: account(one.to),
+        amount: Amount::from_units(one.units),
+        job: None,
+        assignment: None,
+        at_ms: 1,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn they_add_up_whatever_is_booked(moves in moves()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let bench = Bench::new().await;
+            let mut booked: HashMap<u8, u128> = HashMap::new();
+            for one in moves {
+                let (wanted, inner) = (one.clone(), one.clone());
+                let result = bench.store.write(move |tx| Box::pin(async move {
+                    let result = tx.transfer(&transfer(&inner)).await;
+                    match result {
+                        _ if inner.fail => Err(LedgerError::Overflow),
+                        // As careless work would: the error is forgotten, and the work kept.
+                        Err(_) if inner.swallow => Ok(false),
+                        other => other,
+                    }
+                })).await;
+                if let Ok(true) = result {
+                    prop_assert!(booked.insert(wanted.key, wanted.units).is_none(), "a key was booked twice");
+                }
+            }
+            let accounts = bench.write(|tx| Box::pin(async move { tx.accounts().await })).await;
+            let (mut all_taken, mut all_given) = (0_u128, 0_u128);
+            for (name, taken, given) in accounts {
+                prop_assert!(name == "grants" || given <= taken, "{name} is overdrawn");
+                all_taken = all_taken.wrapping_add(taken.units());
+                all_given = all_given.wrapping_add(given.units());
+            }
+            prop_assert_eq!(all_taken, all_given);
+            let entries = bench.write(|tx| Box::pin(async move { tx.entries(None, None, 1000).await })).await;
+            prop_assert_eq!(entries.len(), booked.len(), "an entry without its transfer, or the reverse");
+            let sum = entries.iter().fold(0_u128, |sum, entry| sum.wrapping_add(entry.amount.units()));
+            prop_assert_eq!(sum, all_taken);
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_amount_is_named_and_a_key_counts_once() {
+    let bench = Bench::new().await;
+    let grant = Move { key: 1, from: 0, to: 1, units: 10, swallow: false, fail: false };
+    let spend = Move { key: 2, from: 1, to: 3, units: 11, swallow: false, fail: false };
+    let run = async |one: Move| {
+        bench.store.write(move |tx| Box::pin(async move { tx.transfer(&transfer(&one)).await })).await
+    };
+    assert!(run(grant.clone()).await.unwrap());
+    assert!(!run(grant).await.unwrap());
+    let short = run(spend.clone()).await.unwrap_err();
+    assert!(
+        matches!(short, LedgerError::Funds { available, needed } if available.units() == 10 && needed.units() == 11)
+    );
+    assert!(run(Move { units: 10, ..spend.clone() }).await.unwrap());
+    let left = bench.write(|tx| Box::pin(async move { tx.balance(&account(1)).await })).await;
+    assert_eq!(left, Amount::ZERO);
+    let job = bench.write(|tx| Box::pin(async move { tx.ever_taken(&account(3)).await })).await;
+    assert_eq!(job.units(), 10);
+}
