@@ -1,3 +1,9 @@
 //! End-to-end tests over real processes, sockets, TLS and containers.
+#![allow(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test that asked")]
 
+pub mod books;
+pub mod image;
+pub mod leaks;
+pub mod program;
 pub mod registry;
+pub mod world;

@@ -1,0 +1,109 @@
+//! What a hub says about jobs, devices and money, and whether it adds up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use sosna_protocol::Amount;
+
+/// An amount as JSON has it, in the smallest units.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+#[track_caller]
+pub fn units(value: &Value) -> u128 {
+    value.as_str().and_then(|text| text.parse::<Amount>().ok()).unwrap_or_else(|| panic!("{value}")).units()
+}
+
+/// The items of a list.
+///
+/// # Panics
+/// When it is none.
+#[track_caller]
+pub fn items(value: &Value) -> &[Value] {
+    value.as_array().unwrap_or_else(|| panic!("{value} is no list"))
+}
+
+/// A text.
+///
+/// # Panics
+/// When it is none.
+#[track_caller]
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+}
+
+/// All assignments of a job (`sosna job ID --json`).
+pub fn assignments(job: &Value) -> impl Iterator<Item = &Value> {
+    items(&job["tasks"]).iter().flat_map(|task| items(&task["assignments"]))
+}
+
+/// How many assignments of each state a job has.
+#[must_use]
+pub fn states(job: &Value) -> BTreeMap<String, usize> {
+    let mut states = BTreeMap::new();
+    for assignment in assignments(job) {
+        *states.entry(text(&assignment["state"]).to_owned()).or_default() += 1;
+    }
+    states
+}
+
+/// Asserts that every accepted assignment of these jobs was paid exactly once and nothing else was, and that every
+/// account adds up to the last unit. `ledger` is an admin's.
+///
+/// # Panics
+/// When the books do not balance.
+pub fn assert_balanced(jobs: &[Value], ledger: &Value, devices: &Value) {
+    let mut paid: BTreeMap<&str, u128> = BTreeMap::new();
+    let mut by_device: BTreeMap<&str, u128> = BTreeMap::new();
+    for entry in items(&ledger["entries"]).iter().filter(|entry| entry["kind"] == "earn") {
+        let (assignment, amount) = (text(&entry["assignment"]), units(&entry["amount"]));
+        assert_eq!(paid.insert(assignment, amount), None, "{assignment} was paid twice");
+        *by_device.entry(text(&entry["device"])).or_default() += amount;
+    }
+    let mut spent = 0;
+    let mut accepted = BTreeSet::new();
+    for job in jobs {
+        let mut owed = 0;
+        for assignment in assignments(job).filter(|assignment| assignment["verdict"] == "accepted") {
+            let id = text(&assignment["id"]);
+            accepted.insert(id);
+            let price = units(&assignment["price"]);
+            assert_eq!(units(&assignment["owed"]), price, "{assignment}");
+            assert_eq!(paid.get(id), Some(&price), "{assignment} was accepted and not paid its price");
+            owed += price;
+        }
+        assert_eq!(units(&job["price"]["spent"]), owed, "job {}", job["id"]);
+        assert_eq!(units(&job["price"]["reserved"]), 0, "job {} is over", job["id"]);
+        for task in items(&job["tasks"]).iter().filter(|task| task["state"] == "succeeded") {
+            let right = items(&task["assignments"]).iter().filter(|one| one["verdict"] == "accepted").count();
+            let wanted = match text(&job["verification"]).strip_prefix("replicate:") {
+                Some(count) => count.parse().unwrap(),
+                None => 1,
+            };
+            assert_eq!(right, wanted, "exactly the asked number is paid: {task}");
+        }
+        spent += owed;
+    }
+    let known: BTreeSet<_> = paid.keys().copied().collect();
+    assert_eq!(known, accepted, "only accepted assignments are paid");
+    let mut all_spent = 0;
+    for account in items(&ledger["accounts"]) {
+        let parts = ["reserved", "spent", "available"].map(|part| units(&account[part]));
+        assert_eq!(units(&account["granted"]), parts.iter().sum::<u128>(), "{account}");
+        all_spent += parts[1];
+    }
+    assert_eq!(all_spent, spent);
+    for device in items(&devices["devices"]) {
+        let earned = by_device.get(text(&device["address"])).copied().unwrap_or_default();
+        assert_eq!(units(&device["earned"]), earned, "{device}");
+    }
+}
+
+/// Whether every device holds a voucher for all that it has earned.
+#[must_use]
+pub fn all_held(devices: &Value) -> bool {
+    items(&devices["devices"])
+        .iter()
+        .all(|device| device["earned"] == device["vouchered"] && device["vouchered"] == device["held"])
+}
