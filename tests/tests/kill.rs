@@ -1,0 +1,170 @@
+//! Programs are killed at work: jobs come to their end all the same, nobody is paid twice, nothing is left.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+use std::time::Duration;
+
+use sosna_tests::books::{assignments, items, states, text};
+use sosna_tests::image::busybox;
+use sosna_tests::leaks;
+use sosna_tests::world::{Person, World, can_run};
+
+/// A world with four devices of three owners, of which the first two have one owner; a buyer; an image.
+fn world(test: &str, patience: u64) -> Option<(World, Person, String)> {
+    if !can_run(test) {
+        return None;
+    }
+    let mut world = World::new(Duration::from_secs(patience));
+    let place = world.dir().join("image");
+    if let Err(reason) = busybox(&place) {
+        eprintln!("SKIPPED {test}: {reason}");
+        return None;
+    }
+    world.start_hub();
+    let alice = world.buyer("alice", "10");
+    let tokens = [("one", 2), ("two", 1), ("three", 1)].map(|(owner, uses)| world.owner_token(owner, uses));
+    for token in [&tokens[0], &tokens[0], &tokens[1], &tokens[2]] {
+        world.add_agent(token, &[]);
+    }
+    world.until_online(4);
+    let image = format!("oci:{}", place.display());
+    Some((world, alice, image))
+}
+
+fn submit(world: &World, who: &Person, image: &str, tasks: &str, seconds: u32) -> String {
+    let script = format!("sleep {seconds}; echo done $SOSNA_TASK_INDEX > /out/done");
+    world.submit(
+        who,
+        &[
+            "--tasks",
+            tasks,
+            "--verify",
+            "replicate:2",
+            "--memory",
+            "64M",
+            "--disk",
+            "16M",
+            "--timeout",
+            "60s",
+            "--output",
+            "/out",
+            image,
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ],
+    )
+}
+
+/// The place of a device whose container for this job runs now, and the container.
+fn at_work(world: &World, places: &[usize]) -> Option<(usize, String)> {
+    places.iter().find_map(|place| {
+        let names = leaks::containers(&world.agent(*place).data);
+        let busy = names.into_iter().find(|name| !leaks::processes(name).is_empty())?;
+        Some((*place, busy))
+    })
+}
+
+fn until_at_work(world: &World, places: &[usize]) -> (usize, String) {
+    let mut found = None;
+    world.until("a container at work", || {
+        found = at_work(world, places);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+fn assert_done(world: &World, who: &Person, id: &str) {
+    let job = world.until_over(id);
+    assert_eq!(job["state"], "succeeded", "{job:#}");
+    let out = world.dir().join(format!("results-{id}"));
+    let _ = world.cli(who, &["results", id, "-o", out.to_str().unwrap()]).ok();
+    let tasks = items(&job["tasks"]).len();
+    for index in 0..tasks {
+        let folder = if tasks == 1 { out.clone() } else { out.join(index.to_string()) };
+        let done = std::fs::read_to_string(folder.join("out/done")).unwrap();
+        assert_eq!(done, format!("done {index}\n"));
+    }
+}
+
+#[test]
+fn a_hub_killed_at_work_loses_nothing_and_pays_nobody_twice() {
+    let Some((mut world, alice, image)) =
+        world("a_hub_killed_at_work_loses_nothing_and_pays_nobody_twice", 100)
+    else {
+        return;
+    };
+    // Killed while devices fetch, and once more while containers run.
+    let id = submit(&world, &alice, &image, "3", 4);
+    world.kill_hub();
+    world.start_hub();
+    until_at_work(&world, &[0, 1, 2, 3]);
+    world.kill_hub();
+    // Long enough that some containers end while there is no hub to be told.
+    std::thread::sleep(Duration::from_secs(3));
+    world.start_hub();
+    assert_done(&world, &alice, &id);
+    world.assert_books();
+    // What is due is known again after one more kill.
+    world.kill_hub();
+    world.start_hub();
+    world.until_online(4);
+    world.assert_books();
+    world.finish();
+}
+
+#[test]
+fn an_agent_killed_at_work_takes_its_container_up_again() {
+    let Some((mut world, alice, image)) = world("an_agent_killed_at_work_takes_its_container_up_again", 90)
+    else {
+        return;
+    };
+    let id = submit(&world, &alice, &image, "1", 6);
+    let (place, container) = until_at_work(&world, &[0, 1, 2, 3]);
+    let before = leaks::processes(&container);
+    world.kill_agent(place);
+    assert_eq!(leaks::processes(&container), before, "containers outlive the agent");
+    world.start_agent(place, None);
+    assert_done(&world, &alice, &id);
+    let job = world.job(&id);
+    let own = assignments(&job).find(|one| one["id"] == container.as_str()).unwrap();
+    assert_eq!(own["verdict"], "accepted", "the same container's result counts: {job:#}");
+    assert_eq!(states(&job).values().sum::<usize>(), 2, "nobody else had to be asked: {job:#}");
+    world.assert_books();
+    world.finish();
+}
+
+#[test]
+fn an_agent_gone_while_its_container_ended_delivers_after_its_return() {
+    let Some((mut world, alice, image)) =
+        world("an_agent_gone_while_its_container_ended_delivers_after_its_return", 90)
+    else {
+        return;
+    };
+    let id = submit(&world, &alice, &image, "1", 2);
+    let (place, container) = until_at_work(&world, &[0, 1, 2, 3]);
+    world.kill_agent(place);
+    world.until("the container's end", || leaks::processes(&container).is_empty());
+    world.start_agent(place, None);
+    assert_done(&world, &alice, &id);
+    world.assert_books();
+    world.finish();
+}
+
+#[test]
+fn a_device_gone_for_good_is_replaced() {
+    let Some((mut world, alice, image)) = world("a_device_gone_for_good_is_replaced", 100) else {
+        return;
+    };
+    let id = submit(&world, &alice, &image, "3", 3);
+    // One of the two of the first owner.
+    let (place, container) = until_at_work(&world, &[0, 1]);
+    world.bury_agent(place);
+    assert_done(&world, &alice, &id);
+    let job = world.job(&id);
+    let lost = assignments(&job).find(|one| one["id"] == container.as_str()).unwrap();
+    assert_eq!(text(&lost["state"]), "lost", "{lost:#}");
+    assert!(lost["owed"].is_null() || lost["owed"] == "0", "{lost:#}");
+    world.assert_books();
+    world.finish();
+}
