@@ -15,6 +15,8 @@ pub struct AgentConfig {
     pub data: PathBuf,
     /// A file with a join token, read where the device is not enrolled and no token was given.
     pub join_file: PathBuf,
+    /// What people see it called at its hub, from its enrolment on; else the machine's host name.
+    pub name: String,
     /// What the device asks for its work.
     pub ask: AskConfig,
     /// What it lends at most.
@@ -127,6 +129,7 @@ impl Default for AgentConfig {
         Self {
             data: "/var/lib/sosna-agent".into(),
             join_file: PathBuf::new(),
+            name: String::new(),
             ask: AskConfig::default(),
             limits: LimitsConfig::default(),
             exposure: ExposureConfig::default(),

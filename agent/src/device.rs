@@ -136,10 +136,12 @@ fn memory_total() -> Result<u64, FileError> {
     })
 }
 
-/// The machine's host name, cut to what the protocol carries.
+/// What people call the device: what its owner configured, else the machine's host name; cut to what the protocol
+/// carries.
 #[must_use]
-pub fn hostname() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+pub fn name(config: &AgentConfig) -> String {
+    let machine = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let name = Some(config.name.clone()).filter(|name| !name.is_empty()).or_else(machine);
     let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| "device".to_owned());
     sosna_host::report::cut(&name, 64).to_owned()
 }

@@ -251,7 +251,7 @@ async fn enrolment(
             own: own.hub.checksummed().as_str().to_owned(),
             other: token.hub.checksummed().as_str().to_owned(),
         }),
-        (None, Some(token)) => bootstrap.enrol(&config.data, &token).await.map_err(AgentError::Enrol),
+        (None, Some(token)) => bootstrap.enrol(config, &token).await.map_err(AgentError::Enrol),
         (None, None) => Err(AgentError::NotEnrolled),
     }
 }

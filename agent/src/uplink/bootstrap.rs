@@ -25,6 +25,7 @@ use sosna_protocol::{
 use super::link::{Link, LinkError, LinkEvent, Target};
 use crate::{
     clock::DeviceClock,
+    config::AgentConfig,
     device,
     identity::{Enrolment, EnrolmentError, Grant, Keys},
     store::{Store, StoreError},
@@ -96,14 +97,14 @@ impl Bootstrap<'_> {
     /// Enrols by a join token, trying again as long as that can help. The enrolment is on disk when this returns.
     pub(crate) async fn enrol(
         self,
-        data: &std::path::Path,
+        config: &AgentConfig,
         token: &JoinToken,
     ) -> Result<Enrolment, EnrolError> {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         loop {
-            match self.enrol_once(token).await {
+            match self.enrol_once(config, token).await {
                 Ok(enrolment) => {
-                    enrolment.store(data)?;
+                    enrolment.store(&config.data)?;
                     tracing::info!(hub = %enrolment.hub, owner = %enrolment.owner, "enrolled");
                     return Ok(enrolment);
                 }
@@ -118,12 +119,12 @@ impl Bootstrap<'_> {
         }
     }
 
-    async fn enrol_once(self, token: &JoinToken) -> Result<Enrolment, EnrolError> {
+    async fn enrol_once(self, config: &AgentConfig, token: &JoinToken) -> Result<Enrolment, EnrolError> {
         self.store.write(|tx| tx.bind(&token.hub))?;
         let key = TlsKey::generate()?;
         let csr = key.request(&self.keys.device().to_string())?;
         let nonce = Nonce(sosna_host::random());
-        let hostname = device::hostname();
+        let name = device::name(config);
         let request = Request {
             nonce,
             secret: token.secret,
@@ -131,7 +132,7 @@ impl Bootstrap<'_> {
             encryption_key: self.keys.encryption_key(),
             agent: Bounded(device::VERSION),
             class: device::class(),
-            hostname: Bounded(&hostname),
+            hostname: Bounded(&name),
         };
         let place = (token.host.as_str(), token.bootstrap_port);
         let grant = self.ask(place, Pin::Key(token.authority), token.hub, nonce, &request).await?;

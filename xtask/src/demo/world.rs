@@ -155,6 +155,7 @@ impl World {
         command
             .args(["run", "--join", join, "--data"])
             .arg(&data)
+            .env("SOSNA_AGENT_NAME", spec.name)
             .env("SOSNA_AGENT_LIMITS_CPU_MILLIS", "2000")
             .env("SOSNA_AGENT_LIMITS_MEMORY", "1GiB")
             .env("SOSNA_AGENT_LIMITS_DISK", "1GiB")
