@@ -1,0 +1,176 @@
+//! Devices that do not answer, refuse, fail, or come back late.
+
+use sosna_protocol::{
+    Amount,
+    message::{result::Judgement, work::Reason},
+};
+use sosna_store::{AssignmentState, JobState};
+
+use crate::{
+    device::{Told, offers},
+    world::World,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_lease_goes_to_another_and_the_late_result_counts_if_it_is_first() {
+    let world = World::new().await;
+    let mut devices = world.devices(2).await;
+    let job = world.submit(1, 1).await;
+    let (slow, offer) = offers(&world, &mut devices, 1).await[0];
+    devices[slow].accept(&world, &offer).await;
+    world.pass(61_000);
+    let (other, again) = offers(&world, &mut devices, 1).await[0];
+    assert_ne!(slow, other);
+    devices[other].accept(&world, &again).await;
+    // The hub says nothing about it: it may still count.
+    devices[slow].beat(&world, &[offer.id]).await;
+    let shown = devices[slow].outcome(&world, &offer, "late, but first");
+    devices[slow].reveal(&world, &shown).await;
+    assert_eq!(devices[slow].verdict(&world, &offer).await, (Judgement::Accepted, offer.price));
+    devices[other].told(&world, |told| (*told == Told::Cancel(again.id)).then_some(())).await;
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+    let shown = devices[other].outcome(&world, &again, "late, but first");
+    devices[other].reveal(&world, &shown).await;
+    assert_eq!(world.earned(&devices[other]).await, Amount::ZERO);
+    world.check_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_result_after_another_was_faster_is_late() {
+    let world = World::new().await;
+    let mut devices = world.devices(2).await;
+    let job = world.submit(1, 1).await;
+    let (slow, offer) = offers(&world, &mut devices, 1).await[0];
+    devices[slow].accept(&world, &offer).await;
+    world.pass(61_000);
+    let (other, again) = offers(&world, &mut devices, 1).await[0];
+    devices[other].accept(&world, &again).await;
+    let shown = devices[other].outcome(&world, &again, "x");
+    devices[other].reveal(&world, &shown).await;
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+    let shown = devices[slow].outcome(&world, &offer, "x");
+    devices[slow].reveal(&world, &shown).await;
+    assert_eq!(devices[slow].verdict(&world, &offer).await, (Judgement::Late, Amount::ZERO));
+    assert_eq!(world.stored(&devices[slow]).await.invalid, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beats_keep_a_lease_and_tell_what_is_lost() {
+    let world = World::new().await;
+    let mut device = world.device().await;
+    let job = world.submit(1, 1).await;
+    let offer = device.take(&world).await;
+    for _ in 0..3 {
+        world.pass(40_000);
+        let unknown = sosna_protocol::identity::AssignmentId([77; 16]);
+        device.beat(&world, &[offer.id, unknown]).await;
+        let (leases, lost) = device
+            .told(&world, |told| match told {
+                Told::Renewed { leases, lost } => Some((leases.clone(), lost.clone())),
+                _ => None,
+            })
+            .await;
+        assert_eq!((leases, lost), (vec![offer.id], vec![unknown]));
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(world.assignments(job).await[0].state, AssignmentState::Accepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unanswered_offer_is_taken_back_and_made_again() {
+    let world = World::new().await;
+    let mut device = world.device().await;
+    let job = world.submit(1, 1).await;
+    let offer = device.offer(&world).await;
+    world.pass(21_000);
+    device.told(&world, |told| (*told == Told::Cancel(offer.id)).then_some(())).await;
+    // Too late to accept; but nobody else is here, so it is asked again.
+    device.begin_anew();
+    let again = loop {
+        let next = device.offer(&world).await;
+        if next.id != offer.id {
+            break next;
+        }
+    };
+    device.accept(&world, &offer).await;
+    device.accept(&world, &again).await;
+    let shown = device.outcome(&world, &again, "x");
+    device.reveal(&world, &shown).await;
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+    assert_eq!(world.tasks(job).await[0].attempts, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_for_now_is_asked_again_later_and_never_fails_the_task() {
+    let world = World::with(|config| config.limits.attempts = 2).await;
+    let mut device = world.device().await;
+    let job = world.submit(1, 1).await;
+    for _ in 0..4 {
+        let offer = device.offer(&world).await;
+        device.refuse(&world, &offer, Reason::NoRoom).await;
+    }
+    let offer = device.take(&world).await;
+    assert_eq!(world.tasks(job).await[0].attempts, 0);
+    let shown = device.outcome(&world, &offer, "x");
+    device.reveal(&world, &shown).await;
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_waits_before_the_device_is_asked_again() {
+    let world = World::with(|config| config.times.ask_again_ms = 30_000).await;
+    let mut device = world.device().await;
+    let job = world.submit(1, 1).await;
+    let offer = device.offer(&world).await;
+    device.refuse(&world, &offer, Reason::Exposure).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(device.offer_already(&world).is_none());
+    assert!(world.tasks(job).await[0].reason.contains("tried"));
+    world.pass(31_000);
+    device.take(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_can_never_do_it_is_not_asked_again() {
+    let world = World::new().await;
+    let mut devices = world.devices(1).await;
+    let job = world.submit(1, 1).await;
+    let (_, offer) = offers(&world, &mut devices, 1).await[0];
+    devices[0].refuse(&world, &offer, Reason::Unsupported).await;
+    world.pass(100_000);
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    assert!(devices[0].offer_already(&world).is_none());
+    assert!(world.tasks(job).await[0].class.is_none(), "the next one may be of another class");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_come_to_nothing_end_the_task() {
+    let world = World::with(|config| config.limits.attempts = 3).await;
+    let mut device = world.device().await;
+    let job = world.submit(1, 1).await;
+    for _ in 0..3 {
+        let offer = device.take(&world).await;
+        device.fail(&world, &offer).await;
+    }
+    assert_eq!(world.ended(job).await, JobState::Failed);
+    let task = world.tasks(job).await.remove(0);
+    assert!(task.attempts == 3 && task.reason.contains("broken"), "{task:?}");
+    assert_eq!(world.earned(&device).await, Amount::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_lost_its_data_begins_anew() {
+    let world = World::new().await;
+    let mut device = world.device().await;
+    let job = world.submit(1, 1).await;
+    let offer = device.take(&world).await;
+    world.pass(61_000);
+    world.until(job, |all| all[0].state == AssignmentState::Expired).await;
+    device.held.clear();
+    device.hello(&world).await;
+    let again = device.take(&world).await;
+    assert_ne!(again.id, offer.id);
+    let shown = device.outcome(&world, &again, "x");
+    device.reveal(&world, &shown).await;
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+}
