@@ -11,7 +11,7 @@ use crate::paths::Tree;
 use crate::summary::Summary;
 
 /// No command of cargo may take longer: a test that hangs must not use up a whole run in silence.
-const LONGEST: Duration = Duration::from_secs(50 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(50 * 60);
 
 /// One stage.
 #[derive(Debug, Clone, Copy)]

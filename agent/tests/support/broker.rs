@@ -18,8 +18,7 @@ pub struct Broker {
 
 /// Where mosquitto is, if it is installed.
 pub fn program() -> Option<PathBuf> {
-    let places = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
-    places.into_iter().map(PathBuf::from).find(|path| path.exists())
+    super::find_program("mosquitto")
 }
 
 fn free_port() -> u16 {

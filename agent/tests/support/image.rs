@@ -1,14 +1,14 @@
 //! An OCI image of Debian's busybox-static, put into the content store.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use sosna_protocol::{Hash, hash::sha256};
 
 use super::content::Content;
 
 /// Where busybox is, if it is installed.
-pub fn busybox() -> Option<&'static Path> {
-    ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(Path::new).find(|path| path.exists())
+pub fn busybox() -> Option<PathBuf> {
+    super::find_program("busybox")
 }
 
 /// Makes the image and returns its manifest's digest.

@@ -14,6 +14,7 @@ pub mod broker;
 pub mod content;
 pub mod image;
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
@@ -40,6 +41,13 @@ use sosna_protocol::{
     topic::{Kind, Topic},
     window::{Contiguous, Seen},
 };
+
+/// A program on `PATH`, or where root's programs are on a system whose `PATH` leaves them out.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin", "/bin"].map(PathBuf::from));
+    places.map(|folder| folder.join(name)).find(|program| program.is_file())
+}
 use tokio::sync::mpsc;
 
 use broker::Broker;

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use crate::exec;
-use crate::stage::{Outcome, Run, Stage, StageError};
+use crate::stage::{LONGEST, Outcome, Run, Stage, StageError};
 use crate::tools::bare::Bare;
 use crate::tools::cargo::{CARGO_DENY, Found};
+use crate::tools::programs::path_with_programs;
 
 pub(super) const STAGES: &[Stage] = &[
     Stage { name: "fmt", needs: &[], run: fmt },
@@ -88,7 +89,16 @@ fn demo(run: &mut Run<'_>) -> Result {
 
 fn test(run: &mut Run<'_>) -> Result {
     // --show-output: a test that cannot run says so, and libtest hides what a passed test says.
-    let good = run.cargo(&["test", "--workspace", "--no-fail-fast", "--", "--show-output"])?;
+    let mut command = exec::cargo();
+    command
+        .args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"])
+        .current_dir(run.tree.root());
+    run.step("looking for the programs that tests run");
+    match path_with_programs(run.tree) {
+        Ok(path) => drop(command.env("PATH", path)),
+        Err(error) => run.step(&format!("some tests will be skipped: {error}")),
+    }
+    let good = run.command(&mut command, Some(LONGEST))?;
     Ok(Outcome::when(good, "a test failed"))
 }
 

@@ -4,3 +4,4 @@
 pub mod apt;
 pub mod bare;
 pub mod cargo;
+pub mod programs;

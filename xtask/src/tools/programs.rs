@@ -1,0 +1,82 @@
+//! Programs that tests run for real, beside those that they start by libraries of their own: found on `PATH` by the
+//! tests, and put there by this when the tests are run as a stage.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::apt::{Apt, AptError};
+use crate::paths::Tree;
+
+/// Debian's package, and the program in it.
+const PROGRAMS: [(&str, &str); 2] = [("mosquitto", "usr/sbin/mosquitto"), ("busybox-static", "bin/busybox")];
+
+/// Why a program cannot be had: tests that need it say that they were skipped.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramsError {
+    /// Its package cannot.
+    #[error("packages cannot be had")]
+    Apt(#[from] AptError),
+    /// A file cannot be written.
+    #[error("cannot write {path}", path = path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Unpacks the programs and returns a `PATH` that begins with the folder that they can be started from.
+///
+/// # Errors
+/// [`ProgramsError`].
+pub fn path_with_programs(tree: &Tree) -> Result<OsString, ProgramsError> {
+    let place = tree.tools().join("programs");
+    let bin = place.join("bin");
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ProgramsError::Write { path, source }
+    };
+    fs::create_dir_all(&bin).map_err(failed(&bin))?;
+    let apt = Apt::new(&tree.tools());
+    for (package, program) in PROGRAMS {
+        let root = place.join(package);
+        apt.unpack(&[package], true, &root)?;
+        let name = Path::new(program).file_name().unwrap_or_default();
+        let starter = bin.join(name);
+        // The unpacked libraries are for this program alone: in everybody's path they would replace the system's.
+        let libraries = libraries(&root).join(":");
+        let text = format!(
+            "#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{}' \"$@\"\n",
+            root.join(program).display()
+        );
+        if package.ends_with("-static") {
+            // Tests put the file itself into images.
+            fs::copy(root.join(program), &starter).map_err(failed(&starter))?;
+        } else {
+            fs::write(&starter, text).map_err(failed(&starter))?;
+        }
+        fs::set_permissions(&starter, fs::Permissions::from_mode(0o755)).map_err(failed(&starter))?;
+    }
+    let old = env::var_os("PATH").unwrap_or_default();
+    let all = [bin].into_iter().chain(env::split_paths(&old));
+    Ok(env::join_paths(all).unwrap_or(old))
+}
+
+/// The folders of an unpacked tree that hold shared libraries, the C library's left out: it must be the one that
+/// the system's loader belongs to.
+fn libraries(root: &Path) -> Vec<String> {
+    let entries =
+        |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let folders: Vec<PathBuf> = ["lib", "usr/lib"]
+        .into_iter()
+        .flat_map(|folder| entries(root.join(folder)).chain([root.join(folder)]).collect::<Vec<_>>())
+        .filter(|path| path.is_dir() && !path.join("libc.so.6").exists())
+        .collect();
+    folders.iter().map(|path| path.display().to_string()).collect()
+}
