@@ -30,6 +30,9 @@ static UIDS: AtomicU32 = AtomicU32::new(0);
 const UID_FIRST: u32 = 0x2000_0000;
 const UID_COUNT: u32 = 16 << 16;
 
+/// What a command gets when the test's time is over, so that the reason for a failure can be told.
+const LAST: Duration = Duration::from_secs(5);
+
 /// How many bytes of each log are shown when a test fails.
 const SHOWN: usize = 6_000;
 
@@ -306,7 +309,7 @@ impl World {
     /// Runs a command to its end, within the test's time.
     #[must_use]
     pub fn run(&self, command: &mut Command) -> Done {
-        program::run(command, self.dir(), self.left())
+        program::run(command, self.dir(), self.left().max(LAST))
     }
 
     fn left(&self) -> Duration {
