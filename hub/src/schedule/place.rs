@@ -127,16 +127,10 @@ fn check(live: &Live, need: &Need<'_>) -> Result<Amount, Constraint> {
         require(described.class == class, Constraint::Class)?;
     }
     if let Some(region) = need.region {
-        require(label(&live.device.labels, "region").as_deref() == Some(region), Constraint::Region)?;
+        require(live.region.as_deref() == Some(region), Constraint::Region)?;
     }
     require(live.online, Constraint::Offline)?;
-    let free = live.free();
-    require(free.cpu_millis >= need.resources.cpu_millis, Constraint::Cpu)?;
-    require(free.memory >= need.resources.memory, Constraint::Memory)?;
-    require(free.disk >= need.resources.disk && free.inodes >= need.resources.inodes, Constraint::Disk)?;
-    require(free.pids >= need.resources.pids, Constraint::Pids)?;
-    let on_probation = live.device.state == DeviceState::Probation;
-    require(!on_probation || live.open < need.probation_assignments, Constraint::Reputation)?;
+    // Before room: a device that holds a replica has little room because of it, and more room would not help.
     let held = |same: &dyn Fn(&Holder) -> bool| need.holders.iter().any(same);
     require(!held(&|holder| holder.device == live.device.address), Constraint::Tried)?;
     if need.apart {
@@ -145,6 +139,13 @@ fn check(live: &Live, need: &Need<'_>) -> Result<Amount, Constraint> {
             |holder: &Holder| holder.counts && holder.network.is_some() && holder.network == live.network;
         require(!held(&near), Constraint::Subnet)?;
     }
+    let free = live.free();
+    require(free.cpu_millis >= need.resources.cpu_millis, Constraint::Cpu)?;
+    require(free.memory >= need.resources.memory, Constraint::Memory)?;
+    require(free.disk >= need.resources.disk && free.inodes >= need.resources.inodes, Constraint::Disk)?;
+    require(free.pids >= need.resources.pids, Constraint::Pids)?;
+    let on_probation = live.device.state == DeviceState::Probation;
+    require(!on_probation || live.open < need.probation_assignments, Constraint::Reputation)?;
     let price = described.ask.price(&need.resources, need.timeout_ms).ok_or(Constraint::Price)?;
     require(price <= need.cap, Constraint::Price)?;
     Ok(price)
@@ -160,11 +161,6 @@ fn score(live: &Live, need: &Need<'_>, price: Amount) -> u64 {
     let total = u64::from(live.device.described.resources.cpu_millis.max(1));
     let idle = u64::from(live.free().cpu_millis) * 1000 / total;
     past * 4 + saved * 2 + idle * 3
-}
-
-fn label(labels: &str, name: &str) -> Option<String> {
-    let labels: serde_json::Value = serde_json::from_str(labels).ok()?;
-    labels.get(name)?.as_str().map(str::to_owned)
 }
 
 fn unplaced(devices: usize, excluded: BTreeMap<Constraint, u32>) -> Unplaced {
@@ -200,6 +196,8 @@ const fn advice(constraint: Constraint) -> &'static str {
             "most devices are owed as much as they are willing to be; they wait for vouchers"
         }
         Constraint::Unsupported => "most devices cannot do what the job needs",
-        Constraint::Tried => "every suitable device has tried or refused this task; it waits for others",
+        Constraint::Tried => {
+            "every suitable device has this task, or has tried it; it waits for other devices"
+        }
     }
 }
