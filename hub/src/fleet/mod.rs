@@ -22,6 +22,8 @@ pub struct Fleet {
 pub struct Live {
     /// What the store knows.
     pub device: Device,
+    /// Its label `region`: read once, because every choice of a device asks for it.
+    pub region: Option<String>,
     /// Whether it has a session and has greeted.
     pub online: bool,
     /// From where its session comes, cut to its network (IPv4 /24, IPv6 /48).
@@ -38,9 +40,10 @@ pub struct Live {
 
 impl Live {
     fn new(device: Device) -> Self {
-        let seen_ms = device.last_seen_ms;
+        let (seen_ms, region) = (device.last_seen_ms, region(&device.labels));
         Self {
             device,
+            region,
             online: false,
             network: None,
             taken: Resources::default(),
@@ -70,6 +73,11 @@ impl Live {
         let bad = self.device.invalid * 4 + self.device.failed + 1;
         u16::try_from(good * 1000 / (good + bad)).unwrap_or(1000)
     }
+}
+
+fn region(labels: &str) -> Option<String> {
+    let labels: serde_json::Value = serde_json::from_str(labels).ok()?;
+    labels.get("region")?.as_str().map(str::to_owned)
 }
 
 // === impl Fleet ===
@@ -108,7 +116,11 @@ impl Fleet {
     /// A device is new, or has changed.
     pub fn describe(&mut self, device: Device) {
         match self.places.get(&device.address) {
-            Some(place) => self.devices[*place].device = device,
+            Some(place) => {
+                let live = &mut self.devices[*place];
+                live.region = region(&device.labels);
+                live.device = device;
+            }
             None => {
                 self.places.insert(device.address, self.devices.len());
                 self.devices.push(Live::new(device));

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 use sosna_api::task::Constraint;
 use sosna_hub::{
-    fleet::Live,
+    fleet::{Fleet, Live},
     schedule::{Holder, Need, place},
 };
 use sosna_protocol::{
     Address, Amount, Hash,
+    identity::AssignmentId,
     resources::{Arch, Ask, Class, Resources},
 };
 use sosna_store::{Described, Device, DeviceState};
@@ -25,7 +26,7 @@ fn live(number: u16) -> Live {
         state: DeviceState::Trusted,
         draining: false,
         hostname: String::new(),
-        labels: r#"{"region":"here"}"#.to_owned(),
+        labels: "{}".to_owned(),
         encryption_key: Hash::ZERO,
         described: Described {
             class: Class { arch: Arch::X86_64, level: 2 },
@@ -43,6 +44,7 @@ fn live(number: u16) -> Live {
     };
     Live {
         device,
+        region: Some("here".to_owned()),
         online: true,
         network: None,
         taken: Resources::default(),
@@ -80,7 +82,7 @@ fn spoil(live: &mut Live, constraint: Constraint) {
         Constraint::Memory => live.taken.memory = (3 << 30) + 1,
         Constraint::Disk => resources.inodes = 99,
         Constraint::Pids => resources.pids = 9,
-        Constraint::Region => live.device.labels = "{}".to_owned(),
+        Constraint::Region => live.region = None,
         Constraint::Price => live.device.described.ask.minimum = Amount::from_units(11),
         Constraint::Owner => live.device.owner = Address([9; 20]),
         Constraint::Subnet => live.network = Some(NETWORK),
@@ -176,4 +178,26 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_fleet_follows_labels_and_gives_back_what_was_taken_once() {
+    let mut fleet = Fleet::default();
+    let mut device = live(1).device;
+    let address = device.address;
+    fleet.describe(device.clone());
+    assert_eq!(fleet.get(&address).unwrap().region, None);
+    device.labels = r#"{"region":"south"}"#.to_owned();
+    fleet.describe(device);
+    assert_eq!(fleet.get(&address).unwrap().region.as_deref(), Some("south"));
+    let (id, resources) = (AssignmentId([1; 16]), need(&[]).resources);
+    for _ in 0..2 {
+        fleet.take(id, address, resources);
+    }
+    assert_eq!(fleet.get(&address).unwrap().free().cpu_millis, 3000);
+    for _ in 0..2 {
+        fleet.release(&id);
+    }
+    let free = fleet.get(&address).unwrap();
+    assert_eq!((free.free().cpu_millis, free.open), (4000, 0));
 }
