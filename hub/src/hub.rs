@@ -1,6 +1,7 @@
 //! The hub: what all its parts share, and what they do after a commit.
 
 use std::{
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use sosna_broker::{Broker, CertificateAuthority};
-use sosna_host::{clock::SharedClock, content::ContentStore, identity::IdentityKey};
+use sosna_host::{clock::SharedClock, content::ContentStore, file::FileError, identity::IdentityKey};
 use sosna_protocol::{
     Address,
     codec::EncodeError,
@@ -181,6 +182,9 @@ impl Hub {
     ) -> Result<(Arc<Self>, mpsc::Receiver<Outbound>), HubError> {
         let data = Path::new(&config.data);
         sosna_host::file::create_folder(data)?;
+        // Jobs' environments lie in the store, and may hold what is nobody else's business on this machine.
+        std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700))
+            .map_err(FileError::of("close to others", data))?;
         let load = |name: &str| {
             IdentityKey::load_or_create(&data.join(name)).map_err(|error| HubError::internal("no key", error))
         };

@@ -98,8 +98,7 @@ async fn admit_new(
     let known = tx.device(&address).await?;
     if let Some(known) = &known {
         if known.state == DeviceState::Revoked {
-            let why =
-                "the device was revoked here; its operator must approve it first (`sosna device approve`)";
+            let why = "the device was revoked here, for good; with an empty data folder it can enrol as a new device";
             return Ok(Err((Refusal::Revoked, why.to_owned())));
         }
         if known.owner != token.owner {
