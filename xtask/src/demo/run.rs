@@ -55,7 +55,8 @@ impl Demo<'_> {
                 let online = devices.iter().filter(|device| device.online).count();
                 Ok((online == DEVICES.len()).then_some(devices))
             })?;
-            let said = format!("{} devices of 3 owners enrolled; one of them lies about its pixels", fleet.len());
+            let said =
+                format!("{} devices of 3 owners enrolled; one of them lies about its pixels", fleet.len());
             Ok((fleet, said))
         })?;
         world.sosna(&["ledger", "credit", "admin", CREDIT])?;
