@@ -9,9 +9,9 @@ use sosna_protocol::{
     topic::Kind,
     window::{Contiguous, Seen, Sliding},
 };
-use sosna_store::{DeviceState, StoreError, Tx};
+use sosna_store::{DeviceState, StoreError, Tx, Work};
 
-use super::Heard;
+use super::{Heard, Trouble};
 use crate::{
     error::HubError,
     hub::{Effect, Event, Hub},
@@ -19,7 +19,7 @@ use crate::{
 
 /// What is to be done with a frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Novelty {
+enum Novelty {
     /// It is new: do what it says.
     Fresh,
     /// It was taken before (or is beyond memory): only acknowledge.
@@ -29,7 +29,7 @@ pub(super) enum Novelty {
 }
 
 /// Judges an outbox frame and remembers it; with how far everything has now come in.
-pub(super) async fn outbox(tx: &mut Tx, heard: &Heard) -> Result<(Novelty, Effect), HubError> {
+async fn outbox(tx: &mut Tx, heard: &Heard) -> Result<(Novelty, Effect), HubError> {
     let Heard { device, kind, seal, leaf, .. } = heard;
     let stored = tx.window(device, *kind).await?;
     let mut window = match stored {
@@ -52,6 +52,34 @@ pub(super) async fn outbox(tx: &mut Tx, heard: &Heard) -> Result<(Novelty, Effec
     };
     let (epoch, contiguous) = window.position();
     Ok((novelty, Effect::Ack(*device, Position { kind: *kind, epoch, contiguous })))
+}
+
+/// Takes an outbox frame: does what it says if it is new, and acknowledges it in any case. What cannot be read is
+/// counted as taken all the same, or it would hold up everything behind it for ever.
+pub(super) async fn take_outbox<F>(hub: &Arc<Hub>, heard: Heard, act: F) -> Result<(), Trouble>
+where
+    F: for<'t> FnOnce(&'t mut Tx, &'t Hub, &'t Heard) -> Work<'t, Vec<Effect>, HubError> + Send + 'static,
+{
+    let device = heard.device;
+    let novelty = hub
+        .change(move |tx, hub| {
+            Box::pin(async move {
+                let (novelty, ack) = outbox(tx, &heard).await?;
+                let mut effects = vec![ack];
+                if novelty == Novelty::Fresh {
+                    effects.extend(act(tx, &hub, &heard).await?);
+                    hub.metrics.messages_taken.add_one();
+                }
+                Ok((novelty, effects))
+            })
+        })
+        .await?;
+    match novelty {
+        Novelty::Fresh => {}
+        Novelty::Known => hub.metrics.messages_replayed.add_one(),
+        Novelty::Clone => quarantine(hub, device, "it said two things under one counter").await?,
+    }
+    Ok(())
 }
 
 /// Judges a greeting, sign of life or enrolment, and remembers it.

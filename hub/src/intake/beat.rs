@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use sosna_protocol::{
     codec::List,
-    frame::Frame,
     message::{
         beat::Up,
         work::{Lease, Renewed},
@@ -19,8 +18,7 @@ use crate::{
 };
 
 pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
-    let frame = Frame::decode(&heard.payload).map_err(drop_it)?;
-    Up::read(&frame).map_err(drop_it)?;
+    Up::read(&heard.frame()?).map_err(drop_it)?;
     if let Some(live) = hub.fleet().get_mut(&heard.device) {
         live.seen_ms = hub.now_ms();
     }
@@ -30,8 +28,7 @@ pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
                 hub.metrics.messages_replayed.add_one();
                 return Ok(((), Vec::new()));
             }
-            let frame =
-                Frame::decode(&heard.payload).map_err(|error| HubError::internal("a frame", error))?;
+            let frame = heard.frame()?;
             let Up::Beat(beat) = Up::read(&frame).map_err(|error| HubError::internal("a message", error))?;
             let now = hub.now_ms();
             let until_ms = now + u64::from(hub.config.times.lease_ms);

@@ -9,7 +9,6 @@ use sosna_protocol::{
     Address,
     codec::{Bounded, List},
     eip712::{Domain, Typed as _},
-    frame::Frame,
     hash::sha256,
     identity::Nonce,
     message::enrol::{Granted, Refusal, Refused, Renew, Request, Up},
@@ -27,8 +26,7 @@ type Denied = (Refusal, String);
 
 /// Takes a request and answers it, whatever the answer is.
 pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
-    let frame = Frame::decode(&heard.payload).map_err(drop_it)?;
-    Up::read(&frame).map_err(drop_it)?;
+    Up::read(&heard.frame()?).map_err(drop_it)?;
     let heard_again = heard.clone();
     let outcome = hub
         .change(move |tx, hub| {
@@ -36,8 +34,7 @@ pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
                 if !admit::passing(tx, &heard).await? {
                     return Ok((Ok(()), Vec::new()));
                 }
-                let frame =
-                    Frame::decode(&heard.payload).map_err(|error| HubError::internal("a frame", error))?;
+                let frame = heard.frame()?;
                 let message = Up::read(&frame).map_err(|error| HubError::internal("a message", error))?;
                 let admitted = match &message {
                     Up::Request(request) => admit_new(tx, &hub, heard.device, request).await?,

@@ -6,7 +6,6 @@ use sosna_protocol::{
     Address,
     codec::{Bounded, List},
     eip712::Typed as _,
-    frame::Frame,
     message::{VERSIONS, pay::Statement},
     message::{
         ack::Position,
@@ -26,8 +25,7 @@ use crate::{
 };
 
 pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
-    let frame = Frame::decode(&heard.payload).map_err(drop_it)?;
-    Up::read(&frame).map_err(drop_it)?;
+    Up::read(&heard.frame()?).map_err(drop_it)?;
     let device = heard.device;
     let greeted = hub
         .change(move |tx, hub| {
@@ -36,7 +34,7 @@ pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
                     hub.metrics.messages_replayed.add_one();
                     return Ok((false, Vec::new()));
                 }
-                let frame = Frame::decode(&heard.payload).map_err(|error| HubError::internal("a frame", error))?;
+                let frame = heard.frame()?;
                 let Up::Hello(hello) = Up::read(&frame).map_err(|error| HubError::internal("a message", error))?;
                 let (oldest, newest) = VERSIONS;
                 if hello.oldest > newest || hello.newest < oldest {

@@ -50,6 +50,14 @@ struct Heard {
     payload: Arc<[u8]>,
 }
 
+impl Heard {
+    /// The frame. It was read once when it came in.
+    fn frame(&self) -> Result<Frame<'_>, HubError> {
+        Frame::decode(&self.payload)
+            .map_err(|error| HubError::internal("a frame cannot be read again", error))
+    }
+}
+
 #[async_trait]
 impl Handler for Intake {
     async fn authorise(&self, device: Address, serial: Serial) -> Admission {

@@ -2,40 +2,20 @@
 
 use std::sync::Arc;
 
-use sosna_protocol::{frame::Frame, message::pay::Up};
+use sosna_protocol::message::pay::Up;
 
-use super::{
-    Heard, Trouble,
-    admit::{self, Novelty},
-    drop_it, work,
-};
-use crate::{
-    error::HubError,
-    hub::{Effect, Event, Hub},
-};
+use super::{Heard, Trouble, admit};
+use crate::hub::{Effect, Event, Hub};
 
 pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
-    let frame = Frame::decode(&heard.payload).map_err(drop_it)?;
-    let known = Up::read(&frame).map(drop).map_err(|error| sosna_host::report::line(&error));
-    let device = heard.device;
-    let novelty = hub
-        .change(move |tx, hub| {
-            Box::pin(async move {
-                let (novelty, ack) = admit::outbox(tx, &heard).await?;
-                let mut effects = vec![ack];
-                if novelty == Novelty::Fresh {
-                    let frame = Frame::decode(&heard.payload)
-                        .map_err(|error| HubError::internal("a frame", error))?;
-                    if let Ok(Up::Held(held)) = Up::read(&frame) {
-                        tx.hold_voucher(&heard.device, held.cumulative, hub.now_ms()).await?;
-                        effects.push(Effect::Event(Event::Device(heard.device)));
-                    }
-                    hub.metrics.messages_taken.add_one();
-                }
-                Ok((novelty, effects))
-            })
+    let known = Up::read(&heard.frame()?).map(drop).map_err(|error| sosna_host::report::line(&error));
+    admit::take_outbox(hub, heard, |tx, hub, heard| {
+        Box::pin(async move {
+            let Ok(Up::Held(held)) = Up::read(&heard.frame()?) else { return Ok(Vec::new()) };
+            tx.hold_voucher(&heard.device, held.cumulative, hub.now_ms()).await?;
+            Ok(vec![Effect::Event(Event::Device(heard.device))])
         })
-        .await?;
-    work::after(hub, device, novelty).await?;
+    })
+    .await?;
     known.map_err(Trouble::Drop)
 }

@@ -7,18 +7,13 @@ use sosna_protocol::{
     Hash,
     codec::Bounded,
     eip712::{Domain, Receipt, Typed as _},
-    frame::Frame,
     identity::AssignmentId,
     message::result::{Commit, Failed, Judgement, Reveal, Up, Verdict},
     result::commitment,
 };
 use sosna_store::{Assignment, AssignmentState, Revealed, Task, TaskState, Tx};
 
-use super::{
-    Heard, Trouble,
-    admit::{self, Novelty},
-    drop_it, work,
-};
+use super::{Heard, Trouble, admit};
 use crate::{
     error::HubError,
     hub::{Effect, Event, Hub},
@@ -27,43 +22,28 @@ use crate::{
 };
 
 pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
-    let frame = Frame::decode(&heard.payload).map_err(drop_it)?;
-    let message = Up::read(&frame);
-    let known = message.as_ref().map(drop).map_err(|error| sosna_host::report::line(error));
+    let (known, shown) = match Up::read(&heard.frame()?) {
+        Ok(Up::Reveal(reveal)) => (Ok(()), Some(reveal)),
+        Ok(_) => (Ok(()), None),
+        Err(error) => (Err(sosna_host::report::line(&error)), None),
+    };
     // Files are read before the transaction, which must stay short. They are addressed by content: they cannot
     // change meanwhile.
-    let checked = match &message {
-        Ok(Up::Reveal(reveal)) => Some(check(hub, heard.device, reveal).await?),
-        _ => None,
+    let checked = match &shown {
+        Some(reveal) => Some(check(hub, heard.device, reveal).await?),
+        None => None,
     };
-    let device = heard.device;
-    let novelty = hub
-        .change(move |tx, hub| {
-            Box::pin(async move {
-                let (novelty, ack) = admit::outbox(tx, &heard).await?;
-                let mut effects = vec![ack];
-                if novelty == Novelty::Fresh {
-                    let frame = Frame::decode(&heard.payload)
-                        .map_err(|error| HubError::internal("a frame", error))?;
-                    match (Up::read(&frame), checked) {
-                        (Ok(Up::Commit(commit)), _) => {
-                            effects.extend(committed(tx, &hub, &heard, &commit).await?)
-                        }
-                        (Ok(Up::Reveal(reveal)), Some(checked)) => {
-                            effects.extend(revealed(tx, &hub, &heard, &reveal, checked).await?);
-                        }
-                        (Ok(Up::Failed(failed)), _) => {
-                            effects.extend(failed_there(tx, &hub, &heard, &failed).await?)
-                        }
-                        _ => {}
-                    }
-                    hub.metrics.messages_taken.add_one();
-                }
-                Ok((novelty, effects))
-            })
+    admit::take_outbox(hub, heard, |tx, hub, heard| {
+        Box::pin(async move {
+            match (Up::read(&heard.frame()?), checked) {
+                (Ok(Up::Commit(commit)), _) => committed(tx, hub, heard, &commit).await,
+                (Ok(Up::Reveal(reveal)), Some(checked)) => revealed(tx, hub, heard, &reveal, checked).await,
+                (Ok(Up::Failed(failed)), _) => failed_there(tx, hub, heard, &failed).await,
+                _ => Ok(Vec::new()),
+            }
         })
-        .await?;
-    work::after(hub, device, novelty).await?;
+    })
+    .await?;
     known.map_err(Trouble::Drop)
 }
 

@@ -4,16 +4,11 @@ use std::sync::Arc;
 
 use sosna_protocol::{
     codec::Bounded,
-    frame::Frame,
     message::work::{Cancel, Reason, Up},
 };
 use sosna_store::{AssignmentState, JobState, TaskState, Tx};
 
-use super::{
-    Heard, Trouble,
-    admit::{self, Novelty},
-    drop_it,
-};
+use super::{Heard, Trouble, admit};
 use crate::{
     error::HubError,
     hub::{Effect, Event, Hub},
@@ -21,53 +16,21 @@ use crate::{
 };
 
 pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
-    let frame = Frame::decode(&heard.payload).map_err(drop_it)?;
-    let known = Up::read(&frame).map(drop).map_err(|error| sosna_host::report::line(&error));
-    let device = heard.device;
-    let novelty = hub
-        .change(move |tx, hub| {
-            Box::pin(async move {
-                let (novelty, ack) = admit::outbox(tx, &heard).await?;
-                let mut effects = vec![ack];
-                if novelty == Novelty::Fresh {
-                    let frame = Frame::decode(&heard.payload)
-                        .map_err(|error| HubError::internal("a frame", error))?;
-                    match Up::read(&frame) {
-                        Ok(Up::Accept(accept)) => {
-                            effects.extend(accepted(tx, &hub, &heard, accept.assignment).await?)
-                        }
-                        Ok(Up::Refuse(refuse)) => {
-                            let why = format!("{}: {}", refuse.reason.word(), refuse.explanation.0);
-                            let told = (refuse.reason, why.as_str());
-                            effects.extend(refused(tx, &hub, &heard, refuse.assignment, told).await?);
-                        }
-                        // Counted as taken all the same, or it would hold up everything behind it for ever.
-                        Err(_) => {}
-                    }
-                    hub.metrics.messages_taken.add_one();
+    let known = Up::read(&heard.frame()?).map(drop).map_err(|error| sosna_host::report::line(&error));
+    admit::take_outbox(hub, heard, |tx, hub, heard| {
+        Box::pin(async move {
+            match Up::read(&heard.frame()?) {
+                Ok(Up::Accept(accept)) => accepted(tx, hub, heard, accept.assignment).await,
+                Ok(Up::Refuse(refuse)) => {
+                    let why = format!("{}: {}", refuse.reason.word(), refuse.explanation.0);
+                    refused(tx, hub, heard, refuse.assignment, (refuse.reason, why.as_str())).await
                 }
-                Ok((novelty, effects))
-            })
+                Err(_) => Ok(Vec::new()),
+            }
         })
-        .await?;
-    after(hub, device, novelty).await?;
+    })
+    .await?;
     known.map_err(Trouble::Drop)
-}
-
-/// What follows from whether a frame was new, for every outbox kind.
-pub(super) async fn after(
-    hub: &Arc<Hub>,
-    device: sosna_protocol::Address,
-    novelty: Novelty,
-) -> Result<(), Trouble> {
-    match novelty {
-        Novelty::Fresh => {}
-        Novelty::Known => hub.metrics.messages_replayed.add_one(),
-        Novelty::Clone => {
-            admit::quarantine(hub, device, "it said two things under one counter").await?;
-        }
-    }
-    Ok(())
 }
 
 async fn accepted(
