@@ -2,9 +2,11 @@
 //! that must be green. A library besides the program because the end-to-end tests obtain their registry
 //! through the same code. Must never become part of a shipped program.
 
+pub mod bench;
 pub mod budget;
 pub mod demo;
 pub mod digest;
+pub mod dist;
 pub mod exec;
 pub mod live;
 pub mod oci;

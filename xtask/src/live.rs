@@ -12,6 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 pub struct Live {
     multi: Option<MultiProgress>,
     width: usize,
+    quiet: bool,
 }
 
 /// How a line ended.
@@ -42,7 +43,13 @@ impl Live {
         let set = |name| env::var_os(name).is_some_and(|v| !v.is_empty());
         let dumb = env::var_os("TERM").is_none_or(|t| t == "dumb");
         let moving = io::stderr().is_terminal() && !dumb && !set("CI");
-        Self { multi: moving.then(MultiProgress::new), width }
+        Self { multi: moving.then(MultiProgress::new), width, quiet: false }
+    }
+
+    /// The same, with everything but [`Live::say`] on standard error: what a machine reads is alone on the output.
+    #[must_use]
+    pub fn quiet(width: usize) -> Self {
+        Self { quiet: true, ..Self::new(width) }
     }
 
     /// Begins a line.
@@ -57,7 +64,7 @@ impl Live {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Line { bar, name, begun: Instant::now(), moving: self.multi.clone() }
+        Line { bar, name, begun: Instant::now(), moving: self.multi.clone(), quiet: self.quiet }
     }
 
     /// Begins a line that counts up to `total`, such as the tiles of a picture.
@@ -90,6 +97,7 @@ pub struct Line {
     moving: Option<MultiProgress>,
     name: String,
     begun: Instant,
+    quiet: bool,
 }
 
 impl Line {
@@ -104,7 +112,15 @@ impl Line {
     pub fn step(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
-            None => println!("{}  {text}", self.name),
+            None => self.put(&format!("{}  {text}", self.name)),
+        }
+    }
+
+    fn put(&self, text: &str) {
+        if self.quiet {
+            eprintln!("{text}");
+        } else {
+            println!("{text}");
         }
     }
 
@@ -116,9 +132,9 @@ impl Line {
         match (&self.bar, &self.moving) {
             (Some(bar), Some(multi)) => {
                 bar.finish_and_clear();
-                multi.suspend(|| println!("{line}"));
+                multi.suspend(|| self.put(line));
             }
-            _ => println!("{line}"),
+            _ => self.put(line),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask::bench::{self, BENCHES};
 use xtask::paths::Tree;
 use xtask::test::{self, Options};
 
@@ -30,6 +31,16 @@ enum Task {
         #[arg(long = "stage", value_name = "NAME")]
         stages: Vec<String>,
     },
+    /// Measures what is promised in numbers, against its peers in the same run.
+    #[command(after_help = bench_help())]
+    Bench {
+        /// Which; all of them when none is named.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// A line of JSON for each figure instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Composes the demo's image into target/demo/povray-oci and says its digest.
     #[command(after_help = "Example:\n  cargo xtask image")]
     Image,
@@ -41,6 +52,14 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
+}
+
+fn bench_help() -> String {
+    let mut text = "Benches:\n".to_owned();
+    for bench in BENCHES {
+        text.push_str(&format!("  {:<11} {}\n", bench.name, bench.about));
+    }
+    text + "\nExamples:\n  cargo xtask bench\n  cargo xtask bench containers agent --json"
 }
 
 fn main() -> ExitCode {
@@ -73,6 +92,14 @@ fn carry_out(task: &Task) -> Result<ExitCode, Box<dyn Error>> {
                 }
             }
         }
+        Task::Bench { names, json } => match bench::run(&tree, names, *json) {
+            Ok(true) => Ok(ExitCode::SUCCESS),
+            Ok(false) => Ok(ExitCode::FAILURE),
+            Err(unknown) => {
+                eprintln!("cargo xtask: {unknown}");
+                Ok(ExitCode::from(2))
+            }
+        },
         Task::Image => {
             xtask::demo::Demo::new(&tree).compose()?;
             Ok(ExitCode::SUCCESS)

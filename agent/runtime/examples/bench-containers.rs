@@ -1,8 +1,9 @@
 //! Times a container from start to exit: our `oci run`, other runtimes on the same bundle, and the agent's whole
 //! path (overlay, disk limit, durable exit record), interleaved in one run.
 //!
-//! `bench-containers --rootfs DIR [--runs 40] [--peers crun,runc]`, as root; DIR holds `/bin/true` and `/bin/cat`,
-//! for instance a static busybox. Prints one JSON object.
+//! `bench-containers --rootfs DIR [--runs 60] [--peer NAME=PROGRAM [--libraries DIRS]]…`, as root; DIR holds `/bin/true`
+//! and `/bin/cat`, for instance a static busybox; DIRS is the `LD_LIBRARY_PATH` of the peer before it. Prints a line of
+//! JSON for each figure. `cargo xtask bench containers` runs it with crun and runc.
 
 #![allow(clippy::unwrap_used, reason = "a bench stops at what it did not expect")]
 
@@ -10,7 +11,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
@@ -29,13 +30,12 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|a| a == "oci") {
         return oci::main(env::args_os().skip(2));
     }
-    let option = |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1)).cloned();
-    let Some(rootfs) = option("--rootfs").map(PathBuf::from) else {
-        eprintln!("usage: bench-containers --rootfs DIR [--runs 40] [--peers crun,runc]");
-        return ExitCode::FAILURE;
+    let Some(Asked { rootfs, runs, peers }) = Asked::read(&args) else {
+        eprintln!(
+            "usage: bench-containers --rootfs DIR [--runs 60] [--peer NAME=PROGRAM [--libraries DIRS]]..."
+        );
+        return ExitCode::from(2);
     };
-    let runs: usize = option("--runs").map_or(40, |n| n.parse().unwrap());
-    let peers = option("--peers").unwrap_or_else(|| "crun,runc".into());
     hide_unified_hierarchy();
 
     let folder = tempfile::tempdir().unwrap();
@@ -57,50 +57,80 @@ fn main() -> ExitCode {
         (took, out)
     };
     let own = env::current_exe().unwrap();
-    let mut runtimes = vec![("sosna".to_owned(), vec![own.to_str().unwrap().to_owned(), "oci".to_owned()])];
-    for peer in peers.split(',').filter(|p| !p.is_empty()) {
-        if Command::new(peer).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
-            runtimes.push((peer.to_owned(), vec![peer.to_owned()]));
-        } else {
-            eprintln!("SKIPPED {peer}: it is not installed");
-        }
-    }
+    let mut runtimes =
+        vec![Contestant { name: "oci run".into(), program: own, first: vec!["oci"], libraries: None }];
+    runtimes.extend(peers);
 
     // Every contestant must have its filters in force, or the comparison means nothing.
     set_args(&bundle, &["/bin/cat", "/proc/self/status"]);
-    for (name, command) in &runtimes {
-        let (_, out) = run(command, folder.path(), &bundle, usize::MAX);
-        assert!(out.contains("Seccomp:\t2"), "{name} runs without seccomp: {out}");
+    for one in &runtimes {
+        let (_, out) = run(one, folder.path(), &bundle, usize::MAX);
+        assert!(out.contains("Seccomp:\t2"), "{} runs without seccomp: {out}", one.name);
     }
     assert!(agent(usize::MAX, &["/bin/cat", "/proc/self/status"]).1.contains("Seccomp:\t2"));
 
     set_args(&bundle, &["/bin/true"]);
     let mut times: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
     for n in 0..runs {
-        for (name, command) in &runtimes {
-            times.entry(name.clone()).or_default().push(run(command, folder.path(), &bundle, n).0);
+        for one in &runtimes {
+            times.entry(one.name.clone()).or_default().push(run(one, folder.path(), &bundle, n).0);
         }
-        times.entry("sosna agent path".into()).or_default().push(agent(n, &["/bin/true"]).0);
+        times.entry("agent's path".into()).or_default().push(agent(n, &["/bin/true"]).0);
     }
-    let mut report = json!({ "runs": runs, "unit": "ms" });
-    for (name, times) in &mut times {
-        times.sort();
-        let at = |share: usize| milliseconds(times[(times.len() - 1) * share / 100]);
-        report[name] = json!({ "min": at(0), "p50": at(50), "p90": at(90) });
+    times.values_mut().for_each(|times| times.sort());
+    let at = |who: &str, share: usize| milliseconds(times[who][(runs - 1) * share / 100]);
+    for ours in ["oci run", "agent's path"] {
+        for (metric, share) in [("min", 0), ("p50", 50), ("p90", 90)] {
+            for peer in runtimes.iter().skip(1) {
+                let line = json!({
+                    "bench": "containers", "metric": format!("{ours} {metric}"), "value": at(ours, share),
+                    "unit": "ms", "peer": peer.name, "peer_value": at(&peer.name, share),
+                });
+                println!("{line}");
+            }
+        }
     }
-    for (name, _) in runtimes.iter().skip(1) {
-        let ratio = |ours: &str, key: &str| {
-            let get = |who: &str| report[who][key].as_f64().unwrap();
-            (get(ours) / get(name) * 100.0).round() / 100.0
-        };
-        let ratios = json!({
-            "min": ratio("sosna", "min"), "p50": ratio("sosna", "p50"),
-            "agent path min": ratio("sosna agent path", "min"), "agent path p50": ratio("sosna agent path", "p50")
-        });
-        report[format!("ratio to {name}")] = ratios;
-    }
-    println!("{report:#}");
     ExitCode::SUCCESS
+}
+
+/// A runtime to be timed.
+struct Contestant {
+    name: String,
+    program: PathBuf,
+    first: Vec<&'static str>,
+    libraries: Option<String>,
+}
+
+/// The command line.
+struct Asked {
+    rootfs: PathBuf,
+    runs: usize,
+    peers: Vec<Contestant>,
+}
+
+impl Asked {
+    fn read(args: &[String]) -> Option<Self> {
+        let mut asked = Self { rootfs: PathBuf::new(), runs: 60, peers: Vec::new() };
+        for pair in args.chunks(2) {
+            let [name, value] = pair else { return None };
+            match name.as_str() {
+                "--rootfs" => asked.rootfs = value.into(),
+                "--runs" => asked.runs = value.parse().ok().filter(|runs| *runs > 0)?,
+                "--peer" => {
+                    let (name, program) = value.split_once('=')?;
+                    asked.peers.push(Contestant {
+                        name: name.to_owned(),
+                        program: program.into(),
+                        first: Vec::new(),
+                        libraries: None,
+                    });
+                }
+                "--libraries" => asked.peers.last_mut()?.libraries = Some(value.clone()),
+                _ => return None,
+            }
+        }
+        (!asked.rootfs.as_os_str().is_empty()).then_some(asked)
+    }
 }
 
 fn milliseconds(time: Duration) -> f64 {
@@ -142,14 +172,17 @@ fn set_args(bundle: &Path, args: &[&str]) {
     change(bundle, |c| c["process"]["args"] = json!(args));
 }
 
-fn run(command: &[String], folder: &Path, bundle: &Path, n: usize) -> (Duration, String) {
-    let mut call = Command::new(&command[0]);
-    call.args(&command[1..]).arg("--root").arg(folder.join("root"));
+fn run(one: &Contestant, folder: &Path, bundle: &Path, n: usize) -> (Duration, String) {
+    let mut call = Command::new(&one.program);
+    call.args(&one.first).arg("--root").arg(folder.join("root"));
+    if let Some(folders) = one.libraries.as_deref().filter(|folders| !folders.is_empty()) {
+        call.env("LD_LIBRARY_PATH", folders);
+    }
     call.args(["run", "--bundle"]).arg(bundle).arg(format!("b{n}"));
     let begun = Instant::now();
     let output = call.output().unwrap();
     let took = begun.elapsed();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {}", one.name, String::from_utf8_lossy(&output.stderr));
     (took, String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -4,7 +4,7 @@
 mod judge;
 mod run;
 mod view;
-mod world;
+pub(crate) mod world;
 
 use std::path::{Path, PathBuf};
 

@@ -36,35 +36,35 @@ delay_ms = 500
 
 /// A device to start.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct DeviceSpec {
+pub(crate) struct DeviceSpec {
     /// What the demo calls it.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Whose it is.
-    pub(super) owner: &'static str,
+    pub(crate) owner: &'static str,
     /// The program.
-    pub(super) program: &'static str,
+    pub(crate) program: &'static str,
 }
 
 /// A device that runs.
 #[derive(Debug)]
-pub(super) struct RunningDevice {
+pub(crate) struct RunningDevice {
     /// What it was started as.
-    pub(super) spec: DeviceSpec,
+    pub(crate) spec: DeviceSpec,
     /// Its folder.
-    pub(super) data: PathBuf,
+    pub(crate) data: PathBuf,
     process: Child,
 }
 
 /// Everything that runs.
 #[derive(Debug)]
-pub(super) struct World {
+pub(crate) struct World {
     programs: PathBuf,
     folder: PathBuf,
     hub: Child,
     /// Where the pages are.
-    pub(super) web: String,
+    pub(crate) web: String,
     /// The devices.
-    pub(super) devices: Vec<RunningDevice>,
+    pub(crate) devices: Vec<RunningDevice>,
 }
 
 impl World {
@@ -72,7 +72,7 @@ impl World {
     ///
     /// # Errors
     /// [`DemoError`]: what a process said is in a file below the folder.
-    pub(super) fn start(programs: &Path, folder: &Path) -> Result<Self, DemoError> {
+    pub(crate) fn start(programs: &Path, folder: &Path) -> Result<Self, DemoError> {
         let io = |what| move |source| DemoError::Io { what, source };
         match fs::remove_dir_all(folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -112,7 +112,7 @@ impl World {
     ///
     /// # Errors
     /// [`DemoError::Command`] with what it said.
-    pub(super) fn sosna(&self, arguments: &[&str]) -> Result<String, DemoError> {
+    pub(crate) fn sosna(&self, arguments: &[&str]) -> Result<String, DemoError> {
         let mut command = Command::new(self.programs.join("sosna"));
         command
             .args(arguments)
@@ -127,7 +127,7 @@ impl World {
     ///
     /// # Errors
     /// [`DemoError::Command`], [`DemoError::Json`].
-    pub(super) fn sosna_json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T, DemoError> {
+    pub(crate) fn sosna_json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T, DemoError> {
         let text = self.sosna(&[arguments, &["--json"]].concat())?;
         serde_json::from_str(&text).map_err(|source| DemoError::Json { what: arguments.join(" "), source })
     }
@@ -136,7 +136,7 @@ impl World {
     ///
     /// # Errors
     /// [`DemoError`].
-    pub(super) fn owner(&self, name: &str, uses: usize) -> Result<String, DemoError> {
+    pub(crate) fn owner(&self, name: &str, uses: usize) -> Result<String, DemoError> {
         let key = self.folder.join(format!("{name}.key")).display().to_string();
         let address = last_word(&self.sosna(&["owner", "key", "--key", &key])?);
         let token = self.sosna(&["owner", "delegate", "--key", &key, "--uses", &uses.to_string()])?;
@@ -148,7 +148,7 @@ impl World {
     ///
     /// # Errors
     /// [`DemoError`].
-    pub(super) fn device(&mut self, spec: DeviceSpec, join: &str) -> Result<(), DemoError> {
+    pub(crate) fn device(&mut self, spec: DeviceSpec, join: &str) -> Result<(), DemoError> {
         let data = self.folder.join(spec.name);
         let place = u32::try_from(self.devices.len()).unwrap_or_default();
         let mut command = Command::new(self.programs.join(spec.program));
@@ -171,7 +171,7 @@ impl World {
     ///
     /// # Errors
     /// [`DemoError`].
-    pub(super) fn status<T: DeserializeOwned>(&self, device: &RunningDevice) -> Result<T, DemoError> {
+    pub(crate) fn status<T: DeserializeOwned>(&self, device: &RunningDevice) -> Result<T, DemoError> {
         let mut command = Command::new(self.programs.join("sosna-agent"));
         command.args(["status", "--json", "--data"]).arg(&device.data);
         let text = output(command, "sosna-agent status")?;
@@ -180,7 +180,7 @@ impl World {
     }
 
     /// Asks everything to end, and waits for it.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         for child in self.devices.iter_mut().map(|device| &mut device.process).chain([&mut self.hub]) {
             ask_to_end(child);
         }
@@ -198,7 +198,7 @@ impl World {
 
 /// What the demo has left behind on this machine after its end: mounts of its folder, control groups of its
 /// containers, processes of its programs.
-pub(super) fn leftovers(folder: &Path) -> Vec<String> {
+pub(crate) fn leftovers(folder: &Path) -> Vec<String> {
     let mut left = Vec::new();
     let name = folder.display().to_string();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();

@@ -36,28 +36,20 @@ pub enum ProgramsError {
 /// # Errors
 /// [`ProgramsError`].
 pub fn path_with_programs(tree: &Tree) -> Result<OsString, ProgramsError> {
-    let place = tree.tools().join("programs");
-    let bin = place.join("bin");
+    let bin = tree.tools().join("programs/bin");
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| ProgramsError::Write { path, source }
     };
     fs::create_dir_all(&bin).map_err(failed(&bin))?;
-    let apt = Apt::new(&tree.tools());
     for (package, program) in PROGRAMS {
-        let root = place.join(package);
-        apt.unpack(&[package], true, &root)?;
-        let name = Path::new(program).file_name().unwrap_or_default();
-        let starter = bin.join(name);
+        let Unpacked { program, libraries } = unpack(tree, package, program)?;
+        let starter = bin.join(program.file_name().unwrap_or_default());
         // The unpacked libraries are for this program alone: in everybody's path they would replace the system's.
-        let libraries = libraries(&root).join(":");
-        let text = format!(
-            "#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{}' \"$@\"\n",
-            root.join(program).display()
-        );
+        let text = format!("#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{}' \"$@\"\n", program.display());
         if package.ends_with("-static") {
             // Tests put the file itself into images.
-            fs::copy(root.join(program), &starter).map_err(failed(&starter))?;
+            fs::copy(&program, &starter).map_err(failed(&starter))?;
         } else {
             fs::write(&starter, text).map_err(failed(&starter))?;
         }
@@ -66,6 +58,25 @@ pub fn path_with_programs(tree: &Tree) -> Result<OsString, ProgramsError> {
     let old = env::var_os("PATH").unwrap_or_default();
     let all = [bin].into_iter().chain(env::split_paths(&old));
     Ok(env::join_paths(all).unwrap_or(old))
+}
+
+/// A program of a package that was unpacked and not installed.
+#[derive(Debug, Clone)]
+pub struct Unpacked {
+    /// The program's file.
+    pub program: PathBuf,
+    /// What its `LD_LIBRARY_PATH` must say.
+    pub libraries: String,
+}
+
+/// Unpacks Debian's `package` with what it needs, and finds `program` (a path within it).
+///
+/// # Errors
+/// [`ProgramsError`].
+pub fn unpack(tree: &Tree, package: &str, program: &str) -> Result<Unpacked, ProgramsError> {
+    let root = tree.tools().join("programs").join(package);
+    Apt::new(&tree.tools()).unpack(&[package], true, &root)?;
+    Ok(Unpacked { program: root.join(program), libraries: libraries(&root).join(":") })
 }
 
 /// The folders of an unpacked tree that hold shared libraries, the C library's left out: it must be the one that
