@@ -1,11 +1,12 @@
 //! MessagePack, bounded: nothing is allocated, and no length that the network claims is believed before the
-//! bytes are there. Built on `rmp`.
+//! bytes are there.
 //!
 //! Structures travel as arrays of their fields. A reader ignores fields that it does not know (they come
 //! last), so that a newer side can speak to an older one.
 
 mod fields;
 mod list;
+mod marker;
 mod reader;
 mod writer;
 

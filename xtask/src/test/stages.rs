@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::exec;
 use crate::stage::{LONGEST, Outcome, Run, Stage, StageError};
-use crate::tools::bare::Bare;
+use crate::tools::bare::{self, Bare};
 use crate::tools::cargo::{CARGO_DENY, Found};
 use crate::tools::programs::path_with_programs;
 
@@ -22,6 +22,11 @@ pub(super) const STAGES: &[Stage] = &[
 
 /// Building the targets and running each for its time; more means that one hangs.
 const FUZZ_AT_MOST: Duration = Duration::from_secs(30 * 60);
+
+/// The protocol on a microcontroller.
+const FIRMWARE: &str = "sosna-firmware";
+/// It takes seconds; more means that it hangs.
+const FIRMWARE_AT_MOST: Duration = Duration::from_secs(120);
 
 type Result = std::result::Result<Outcome, StageError>;
 
@@ -105,8 +110,21 @@ fn no_std(run: &mut Run<'_>) -> Result {
     run.line.now("looking for a compiler");
     let bare = Bare::obtain(run.tree)?;
     run.step(&format!("with {}", bare.describe()));
-    let good = run.command(&mut bare.build(run.tree, "sosna-protocol"), None)?;
-    Ok(Outcome::when(good, "sosna-protocol needs a standard library"))
+    if !run.command(&mut bare.build(run.tree, FIRMWARE)?, None)? {
+        return Ok(Outcome::Failed("sosna-protocol needs a standard library or an allocator".into()));
+    }
+    run.line.now("looking for an emulator");
+    let firmware = bare::built(run.tree, FIRMWARE);
+    let before = run.log.lines().len();
+    let good = run.command(&mut bare::emulate(run.tree, &firmware)?, Some(FIRMWARE_AT_MOST))?;
+    // How much flash and memory it took.
+    for line in run.log.lines()[before..].to_vec() {
+        run.line.step(&line);
+    }
+    Ok(Outcome::when(
+        good,
+        "on a microcontroller the protocol's answers are other ones, or it needs more than there is",
+    ))
 }
 
 fn fuzz(run: &mut Run<'_>) -> Result {
