@@ -412,6 +412,14 @@ impl Inbox<'_> {
     }
 }
 
+/// Closes every open assignment of a hub that wants nothing of this device any more.
+pub(super) fn give_up_all(node: &Node, explanation: &str) -> Result<Vec<AssignmentId>, StoreError> {
+    let open = node.store.open_tasks()?;
+    let now_ms = node.clock.now_ms();
+    let ids = open.iter().map(|task| task.assignment);
+    node.store.write(|tx| drop_all(tx, ids, explanation, true, now_ms))
+}
+
 /// Closes open assignments that the hub gives up; with `even_finished` also those that have a result already.
 fn drop_all(
     tx: &mut Tx<'_>,
