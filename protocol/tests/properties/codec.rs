@@ -223,20 +223,20 @@ mod reference {
         }
     }
 
-    /// Heads are never longer than nine bytes.
-    pub(super) type Head = fn(&mut Writer<'_>, usize);
+    /// Writes the head of a list of so many, by us and by them.
+    type Head = (fn(&mut Writer<'_>, usize), fn(&mut Vec<u8>, u32));
 
-    pub(super) const LENGTHS: [(Head, fn(&mut Vec<u8>, u32)); 2] = [
+    pub(super) const LENGTHS: [Head; 2] = [
         (
             |writer, length| writer.array(length).unwrap(),
             |out, length| {
-                drop(write::write_array_len(out, length).unwrap());
+                write::write_array_len(out, length).unwrap();
             },
         ),
         (
             |writer, length| writer.map(length).unwrap(),
             |out, length| {
-                drop(write::write_map_len(out, length).unwrap());
+                write::write_map_len(out, length).unwrap();
             },
         ),
     ];

@@ -118,9 +118,7 @@ fn no_std(run: &mut Run<'_>) -> Result {
     let before = run.log.lines().len();
     let good = run.command(&mut bare::emulate(run.tree, &firmware)?, Some(FIRMWARE_AT_MOST))?;
     // How much flash and memory it took.
-    for line in run.log.lines()[before..].to_vec() {
-        run.line.step(&line);
-    }
+    run.log.lines()[before..].iter().for_each(|line| run.line.step(line));
     Ok(Outcome::when(
         good,
         "on a microcontroller the protocol's answers are other ones, or it needs more than there is",
