@@ -65,7 +65,7 @@ async fn main() -> Result<(), Failure> {
     let counter = Arc::new(Counter::default());
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = BrokerConfig { main: local, bootstrap: local, ..BrokerConfig::default() };
-    let identity = ca.issue_server(&[], SystemTime::now())?;
+    let identity = ca.issue_server(&[], SystemTime::now(), Duration::from_secs(86_400))?;
     let broker = EmbeddedBroker::start(config, &identity, &ca.trust(), counter.clone()).await?;
 
     let start = Instant::now();

@@ -54,6 +54,10 @@ impl Broker for RecordingBroker {
         true
     }
 
+    fn is_serving(&self) -> bool {
+        true
+    }
+
     fn connections(&self) -> usize {
         0
     }

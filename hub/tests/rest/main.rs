@@ -15,5 +15,6 @@ mod problems;
 mod registry;
 mod resolve;
 mod roles;
+mod serving;
 mod stream;
 mod support;
