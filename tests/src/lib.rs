@@ -4,6 +4,7 @@
 pub mod books;
 pub mod image;
 pub mod leaks;
+pub mod opening;
 pub mod program;
 pub mod registry;
 pub mod world;

@@ -5,11 +5,11 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use sosna_tests::books::{items, text};
-use sosna_tests::image::busybox;
+use sosna_tests::opening::{TWICE, open};
 use sosna_tests::registry::{Registry, RegistryError};
-use sosna_tests::world::{World, can_run};
+use sosna_tests::world::can_run;
 use xtask::oci::layer::Layer;
-use xtask::oci::layout::{Layout, Run};
+use xtask::oci::layout::{self, Layout, Run};
 
 #[test]
 fn replicas_of_a_registry_image_run_the_same_bytes_and_bad_references_are_told() {
@@ -25,28 +25,12 @@ fn replicas_of_a_registry_image_run_the_same_bytes_and_bad_references_are_told()
         }
         Err(error) => panic!("{error}"),
     };
-    let mut world = World::new(Duration::from_secs(90));
+    let Some(opening) = open(TEST, Duration::from_secs(90), &["one", "two"]) else { return };
+    let world = &opening.world;
     let place = world.dir().join("image");
-    let image = match busybox(&place) {
-        Ok(image) => image,
-        Err(reason) => {
-            eprintln!("SKIPPED {TEST}: {reason}");
-            return;
-        }
-    };
+    let image = layout::open(&place).unwrap();
     assert_eq!(registry.push(&place, "tools/busybox", "1").unwrap(), image.digest);
-    world.start_hub();
-    let alice = world.buyer("alice", "10");
-    for owner in ["one", "two"] {
-        let token = world.owner_token(owner, 1);
-        world.add_agent(&token, &[]);
-    }
-    world.until_online(2);
-    let run = |image: &str| {
-        let line =
-            ["run", "--verify", "replicate:2", "--memory", "64M", "--disk", "8M", image, "--", "echo", "hi"];
-        world.cli(&alice, &line)
-    };
+    let run = |image: &str| opening.run_image(image, TWICE, &["echo", "hi"]);
 
     let reference = registry.reference("tools/busybox", "1");
     assert_eq!(run(&reference).ok(), "hi");
@@ -98,5 +82,5 @@ fn replicas_of_a_registry_image_run_the_same_bytes_and_bad_references_are_told()
     let name = largest.file_name().unwrap().to_str().unwrap().to_owned();
     run(&format!("oci:{}", damaged.display())).fails(1, &[&name]);
     world.assert_books();
-    world.finish();
+    opening.world.finish();
 }
