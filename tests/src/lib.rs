@@ -7,4 +7,5 @@ pub mod leaks;
 pub mod opening;
 pub mod program;
 pub mod registry;
+mod work;
 pub mod world;

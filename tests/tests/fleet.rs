@@ -33,21 +33,6 @@ fn until_excluded(world: &World, id: &str, constraint: &str, devices: u64) {
     });
 }
 
-/// The place of the device that has a container at work, and the container.
-#[track_caller]
-fn until_at_work(world: &World, places: &[usize]) -> (usize, String) {
-    let mut found = None;
-    world.until("a container at work", || {
-        found = places.iter().find_map(|place| {
-            let names = leaks::containers(&world.agent(*place).data);
-            let busy = names.into_iter().find(|name| !leaks::processes(name).is_empty())?;
-            Some((*place, busy))
-        });
-        found.is_some()
-    });
-    found.unwrap()
-}
-
 fn assignment<'a>(job: &'a Value, id: &str) -> &'a Value {
     assignments(job).find(|one| one["id"] == id).unwrap_or_else(|| panic!("{id} is not in {job:#}"))
 }
@@ -59,7 +44,7 @@ fn a_drained_device_finishes_and_gets_nothing_new_until_it_is_told() {
     let world = &opening.world;
     let address = world.address(0);
     let first = opening.submit(&[], &["sleep", "4"]);
-    until_at_work(world, &[0]);
+    let _ = world.until_at_work(&[0]);
 
     assert!(decide(world, &["drain", &address]).contains("draining"));
     let second = opening.submit(PRICED, &["true"]);
@@ -164,7 +149,7 @@ fn a_revoked_device_is_out_at_once_and_knows_it() {
     assert_eq!(opening.run(TWICE, &["echo", "hi"]).ok(), "hi");
     let world = &opening.world;
     let id = opening.submit(&[], &["sleep", "6"]);
-    let (place, container) = until_at_work(world, &[0, 1]);
+    let (place, container) = world.until_at_work(&[0, 1]);
     let address = world.address(place);
     let before = world.device(&address);
     assert!(units(&before["earned"]) > 0 && units(&before["vouchered"]) == 0, "{before:#}");

@@ -19,24 +19,6 @@ fn submit(opening: &Opening, tasks: &str, seconds: u32) -> String {
     opening.submit(&options, &["sh", "-c", &script])
 }
 
-/// The place of a device whose container for this job runs now, and the container.
-fn at_work(world: &World, places: &[usize]) -> Option<(usize, String)> {
-    places.iter().find_map(|place| {
-        let names = leaks::containers(&world.agent(*place).data);
-        let busy = names.into_iter().find(|name| !leaks::processes(name).is_empty())?;
-        Some((*place, busy))
-    })
-}
-
-fn until_at_work(world: &World, places: &[usize]) -> (usize, String) {
-    let mut found = None;
-    world.until("a container at work", || {
-        found = at_work(world, places);
-        found.is_some()
-    });
-    found.unwrap()
-}
-
 fn assert_done(world: &World, who: &Person, id: &str) {
     let job = world.until_over(id);
     assert_eq!(job["state"], "succeeded", "{job:#}");
@@ -60,7 +42,7 @@ fn a_hub_killed_at_work_loses_nothing_and_pays_nobody_twice() {
     let Opening { mut world, alice, .. } = opening;
     world.kill_hub();
     world.start_hub();
-    until_at_work(&world, &[0, 1, 2, 3]);
+    let _ = world.until_at_work(&[0, 1, 2, 3]);
     world.kill_hub();
     // Long enough that some containers end while there is no hub to be told.
     std::thread::sleep(Duration::from_secs(3));
@@ -82,7 +64,7 @@ fn an_agent_killed_at_work_takes_its_container_up_again() {
     };
     let id = submit(&opening, "1", 6);
     let Opening { mut world, alice, .. } = opening;
-    let (place, container) = until_at_work(&world, &[0, 1, 2, 3]);
+    let (place, container) = world.until_at_work(&[0, 1, 2, 3]);
     let before = leaks::processes(&container);
     world.kill_agent(place);
     // It may have started more of them meanwhile.
@@ -104,7 +86,7 @@ fn an_agent_gone_while_its_container_ended_delivers_after_its_return() {
     };
     let id = submit(&opening, "1", 2);
     let Opening { mut world, alice, .. } = opening;
-    let (place, container) = until_at_work(&world, &[0, 1, 2, 3]);
+    let (place, container) = world.until_at_work(&[0, 1, 2, 3]);
     world.kill_agent(place);
     world.until("the container's end", || leaks::processes(&container).is_empty());
     world.start_agent(place, None);
@@ -121,7 +103,7 @@ fn a_device_gone_for_good_is_replaced() {
     let id = submit(&opening, "3", 3);
     let Opening { mut world, alice, .. } = opening;
     // One of the two of the first owner.
-    let (place, container) = until_at_work(&world, &[0, 1]);
+    let (place, container) = world.until_at_work(&[0, 1]);
     world.bury_agent(place);
     assert_done(&world, &alice, &id);
     let job = world.job(&id);

@@ -4,7 +4,8 @@
 //!
 //! `cargo run --release -p sosna-broker --example ingest -- [devices] [in flight] [seconds]`
 //!
-//! One JSON object goes to standard output, everything else to standard error.
+//! Each figure goes to standard output as one JSON object on a line, as `cargo xtask bench` wants it; everything else
+//! goes to standard error.
 
 mod mosquitto;
 mod publisher;
@@ -64,43 +65,32 @@ async fn main() -> Result<(), Failure> {
     let ca = CertificateAuthority::create(folder.path().join("ca"))?;
     let sosna = embedded(&ca, load).await?;
     eprintln!("sosna: {sosna}");
-    let mut peers = String::from("null");
-    if let Some(program) = mosquitto::program() {
-        let mut figures = Vec::new();
-        for subscribed in [false, true] {
-            let peer = Mosquitto::start(&program, folder.path(), &ca).await?;
-            let subscriber = if subscribed { Some(peer.subscribe(&ca).await?) } else { None };
-            let one = publisher::measure(&ca, peer.address(), load).await?;
-            eprintln!("mosquitto{}: {one}", if subscribed { " with a subscriber" } else { "" });
-            if let Some(received) = subscriber {
-                let bytes = received.load(Ordering::Relaxed);
-                if bytes == 0 {
-                    return Err("the subscriber at mosquitto received nothing".into());
-                }
-            }
-            figures.push(one);
+    let Some(program) = mosquitto::program() else {
+        eprintln!("SKIPPED the comparison: mosquitto is not on PATH");
+        print("1/s", "telemetry", Figures::rate, &sosna, None);
+        print("ms", "telemetry p99", Figures::p99_ms, &sosna, None);
+        return Ok(());
+    };
+    for (name, subscribed) in [("mosquitto", true), ("mosquitto, nobody subscribed", false)] {
+        let peer = Mosquitto::start(&program, folder.path(), &ca).await?;
+        let subscriber = if subscribed { Some(peer.subscribe(&ca).await?) } else { None };
+        let figures = publisher::measure(&ca, peer.address(), load).await?;
+        eprintln!("{name}: {figures}");
+        if subscriber.is_some_and(|received| received.load(Ordering::Relaxed) == 0) {
+            return Err("the subscriber at mosquitto received nothing".into());
         }
-        let ratio = |peer: &Figures| sosna.rate() / peer.rate().max(1.0);
-        let [alone, subscribed] = [&figures[0], &figures[1]];
-        peers = format!(
-            r#"{{"alone":{},"with_subscriber":{},"ratio_to_alone":{:.3},"ratio_to_with_subscriber":{:.3}}}"#,
-            alone.json(),
-            subscribed.json(),
-            ratio(alone),
-            ratio(subscribed),
-        );
-    } else {
-        eprintln!("mosquitto is not on PATH: nothing to compare with");
+        print("1/s", "telemetry", Figures::rate, &sosna, Some((name, &figures)));
+        print("ms", "telemetry p99", Figures::p99_ms, &sosna, Some((name, &figures)));
     }
-    println!(
-        r#"{{"devices":{},"in_flight":{},"seconds":{},"payload_bytes":{},"qos":1,"sosna":{},"mosquitto":{peers}}}"#,
-        load.devices,
-        load.in_flight,
-        load.time.as_secs(),
-        publisher::PAYLOAD,
-        sosna.json(),
-    );
     Ok(())
+}
+
+/// One figure, as `cargo xtask bench` reads it.
+fn print(unit: &str, metric: &str, of: fn(&Figures) -> f64, sosna: &Figures, peer: Option<(&str, &Figures)>) {
+    let peer = peer.map_or_else(String::new, |(name, figures)| {
+        format!(r#","peer":"{name}","peer_value":{:.3}"#, of(figures))
+    });
+    println!(r#"{{"metric":"{metric}","value":{:.3},"unit":"{unit}"{peer}}}"#, of(sosna));
 }
 
 /// The hub's own broker. What clients were acknowledged must have come to the handler.
