@@ -21,7 +21,7 @@ use sosna_protocol::{
 use sosna_store::{Store, StoreError};
 use tokio::sync::{Notify, broadcast, mpsc};
 
-use crate::{config::HubConfig, error::HubError, fleet::Fleet, metrics::Metrics};
+use crate::{config::HubConfig, content::Keeping, error::HubError, fleet::Fleet, metrics::Metrics};
 
 /// How many events a slow listener may be behind before it is told that it missed some.
 const EVENTS: usize = 4096;
@@ -43,6 +43,8 @@ pub struct Hub {
     pub store: Store,
     /// Images, inputs, results.
     pub content: ContentStore,
+    /// Who may store more of them, and what must stay.
+    pub keeping: Keeping,
     /// Who is connected, and how busy.
     fleet: Mutex<Fleet>,
     /// Issues certificates.
@@ -207,6 +209,7 @@ impl Hub {
             owner,
             store,
             content,
+            keeping: Keeping::default(),
             fleet: Mutex::new(fleet),
             authority: tokio::sync::RwLock::new(authority),
             broker: OnceLock::new(),

@@ -220,6 +220,21 @@ impl ImageStore {
     /// # Errors
     /// See [`ImageError`]; after any of them nothing half-done is visible.
     pub async fn ensure(&self, request: &ImageRequest) -> Result<Arc<Image>, ImageError> {
+        match self.try_ensure(request).await {
+            Err(ImageError::NoSpace { .. }) => {}
+            done => return done,
+        }
+        // Others fill the disk, too: below the limit, and yet full. What nobody uses makes room.
+        self.ledger.evict_to(0).await?;
+        let again = self.try_ensure(request).await;
+        if matches!(again, Err(ImageError::NoSpace { .. })) {
+            // What came so far would keep the disk full, and receipts could not be written.
+            self.ledger.evict_to(0).await?;
+        }
+        again
+    }
+
+    async fn try_ensure(&self, request: &ImageRequest) -> Result<Arc<Image>, ImageError> {
         let manifest_digest = request.manifest_digest;
         let _image = self.locks.lock(Key::Image(manifest_digest)).await;
         let mut sources = Sources::new(&request.sources);

@@ -19,6 +19,7 @@ use sosna_protocol::{Hash, hash::sha256, resources::Arch};
 use super::{Configuration, Descriptor, MAX_MANIFEST, Manifest, Resolved, refused, sha256_of};
 use crate::{
     error::HubError,
+    hub::Hub,
     job::{ResolvedImage, Source},
 };
 
@@ -41,7 +42,7 @@ struct Asking<'a> {
     reference: Reference,
 }
 
-pub(super) async fn resolve(text: &str, arch: Option<Arch>) -> Result<Resolved, HubError> {
+pub(super) async fn resolve(_hub: &Hub, text: &str, arch: Option<Arch>) -> Result<Resolved, HubError> {
     let reference: Reference = text.parse().map_err(|error| {
         let form = "a reference is `host[:port]/name[:tag][@sha256:…]`";
         HubError::refused(Code::Invalid, format!("`{text}` is no image reference ({error}); {form}"))

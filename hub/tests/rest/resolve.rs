@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 use sosna_api::{Code, job::ImageSpec};
-use sosna_hub::{HubError, job::Source, registry::resolve};
+use sosna_hub::{
+    HubError,
+    job::Source,
+    registry::{Resolved, resolve},
+};
 use sosna_protocol::resources::Arch;
 use tempfile::TempDir;
 use xtask::oci::{
@@ -65,11 +69,15 @@ async fn push_index(registry: &Registry, digest: &str) {
     assert!(put.status().is_success(), "{put:?}");
 }
 
-fn code(result: Result<sosna_hub::registry::Resolved, HubError>) -> (Code, String) {
+fn code(result: Result<Resolved, HubError>) -> (Code, String) {
     match result {
         Err(HubError::Refused { code, detail }) => (code, detail),
         other => panic!("{other:?}"),
     }
+}
+
+async fn settled(setup: &Setup, reference: String, arch: Option<Arch>) -> Result<Resolved, HubError> {
+    Ok(resolve(&setup.hub, &ImageSpec::Reference(reference), arch).await?.unwrap())
 }
 
 #[tokio::test]
@@ -78,8 +86,7 @@ async fn references_are_settled_once() {
     let setup = Setup::new().await;
     let digest = push(&registry);
     push_index(&registry, &digest).await;
-    let ask =
-        async |reference: String, arch| resolve(&setup.hub, &ImageSpec::Reference(reference), arch).await;
+    let ask = async |reference: String, arch| settled(&setup, reference, arch).await;
     let source = Source::Registry(format!("{}/sosna/hello", registry.address()));
 
     let single = ask(registry.reference("sosna/hello", "1"), None).await.unwrap();
@@ -133,6 +140,6 @@ async fn a_registry_cannot_choose_what_a_digest_means() {
     });
     tokio::spawn(async move { axum::serve(listener, lies).await });
     let reference = format!("{address}/a/b@sha256:{}", "0".repeat(64));
-    let (found, detail) = code(resolve(&setup.hub, &ImageSpec::Reference(reference), None).await);
+    let (found, detail) = code(settled(&setup, reference, None).await);
     assert_eq!(found, Code::WrongDigest, "{detail}");
 }
