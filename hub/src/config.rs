@@ -23,6 +23,8 @@ pub struct HubConfig {
     pub limits: Limits,
     /// What the content store holds, and for how long.
     pub content: Keep,
+    /// Which registries are asked.
+    pub registry: Registry,
     /// Whether logs are JSON.
     pub log_json: bool,
 }
@@ -95,6 +97,15 @@ pub struct Limits {
     pub content_bytes: u64,
 }
 
+/// Which registries are asked for images.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Registry {
+    /// Those that may be on this machine or in a private network: `host` or `host:port`. Others may not, since buyers
+    /// choose the images.
+    pub private: Vec<String>,
+}
+
 /// What the content store (images, inputs, results) holds, and for how long.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -124,6 +135,7 @@ impl Default for HubConfig {
             probation: Probation::default(),
             limits: Limits::default(),
             content: Keep::default(),
+            registry: Registry::default(),
             log_json: false,
         }
     }

@@ -18,6 +18,7 @@ use sosna_protocol::{
     message::{Message, ack::Position, log::Stream},
     topic::Kind,
 };
+use sosna_registry::{Reach, Registries};
 use sosna_store::{Store, StoreError};
 use tokio::sync::{Notify, broadcast, mpsc};
 
@@ -45,6 +46,8 @@ pub struct Hub {
     pub content: ContentStore,
     /// Who may store more of them, and what must stay.
     pub keeping: Keeping,
+    /// Where images' names are looked up.
+    pub(crate) registries: Registries,
     /// Who is connected, and how busy.
     fleet: Mutex<Fleet>,
     /// Issues certificates.
@@ -202,6 +205,8 @@ impl Hub {
             .await?;
         let fleet = Fleet::load(&store).await?;
         let (outbound, waiting) = mpsc::channel(OUTBOUND);
+        let reach = Reach::new(&config.registry.private);
+        let registries = Registries::new(reach, crate::registry::PATIENCE, None);
         let hub = Self {
             config,
             clock,
@@ -210,6 +215,7 @@ impl Hub {
             store,
             content,
             keeping: Keeping::default(),
+            registries,
             fleet: Mutex::new(fleet),
             authority: tokio::sync::RwLock::new(authority),
             broker: OnceLock::new(),

@@ -52,6 +52,8 @@ pub struct World {
     dir: TempDir,
     ports: [u16; 4],
     hub: Option<Program>,
+    sections: String,
+    host: &'static str,
     agents: Vec<Agent>,
     admin: String,
     deadline: Instant,
@@ -93,6 +95,8 @@ impl World {
             dir,
             ports,
             hub: None,
+            sections: "[content]\nfree_bytes = 1048576\n".to_owned(),
+            host: "127.0.0.1",
             agents: Vec::new(),
             admin: String::new(),
             deadline: Instant::now() + patience,
@@ -112,14 +116,25 @@ impl World {
         self.dir().join("hub")
     }
 
+    /// Lets the hub listen somewhere else on this machine.
+    pub fn listen_on(&mut self, host: &'static str) {
+        self.host = host;
+    }
+
+    /// Sets what else the hub's configuration says, from its next start on: sections that have no other key there.
+    pub fn configure_hub(&mut self, sections: &str) {
+        self.sections = sections.to_owned();
+    }
+
     /// The hub's configuration, made where there is none: short times, fixed ports.
     fn hub_config(&self) -> PathBuf {
         let path = self.dir().join("hub.toml");
         let [http, main, bootstrap, content] = self.ports;
         let text = format!(
-            "[ports]\nhttp = {http}\nmain = {main}\nbootstrap = {bootstrap}\ncontent = {content}\n\
+            "listen = \"{}\"\n[ports]\nhttp = {http}\nmain = {main}\nbootstrap = {bootstrap}\ncontent = {content}\n\
              [times]\nbeat_ms = 500\nlease_ms = 5000\noffer_ms = 4000\nreveal_ms = 20000\nvoucher_ms = 500\n\
-             retry_ms = 200\n[probation]\ndelay_ms = 500\n"
+             retry_ms = 200\n[probation]\ndelay_ms = 500\n{}",
+            self.host, self.sections
         );
         fs::write(&path, text).unwrap();
         path
@@ -324,7 +339,7 @@ impl World {
     /// The web address.
     #[must_use]
     pub fn http(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[0])
+        format!("http://{}", sosna_host::address::join(self.host, self.ports[0]))
     }
 
     /// Runs `sosna` for somebody.

@@ -11,6 +11,68 @@ use sosna_tests::world::{World, can_run};
 use xtask::oci::layer::Layer;
 use xtask::oci::layout::{Layout, Run};
 
+/// The registry of these tests is on this machine, which hubs and devices must be told.
+const NAMED: &str = "[content]\nfree_bytes = 1048576\n[registry]\nprivate = [\"127.0.0.1\"]\n";
+
+#[test]
+fn registries_in_private_networks_are_asked_only_where_they_are_named() {
+    const TEST: &str = "registries_in_private_networks_are_asked_only_where_they_are_named";
+    if !can_run(TEST) {
+        return;
+    }
+    let registry = match Registry::start() {
+        Ok(registry) => registry,
+        Err(RegistryError::Missing(reason)) => {
+            eprintln!("SKIPPED {TEST}: {reason}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let mut world = World::new(Duration::from_secs(90));
+    let place = world.dir().join("image");
+    if let Err(reason) = busybox(&place) {
+        eprintln!("SKIPPED {TEST}: {reason}");
+        return;
+    }
+    registry.push(&place, "tools/busybox", "1").unwrap();
+    let reference = registry.reference("tools/busybox", "1");
+    world.start_hub();
+    let alice = world.buyer("alice", "10");
+    let token = world.owner_token("one", 1);
+    let agent = world.add_agent(&token, &[]);
+    world.until_online(1);
+    let line = ["--memory", "64M", "--disk", "8M", reference.as_str(), "--", "echo", "hi"];
+    let run = |world: &World| world.cli(&alice, &["run"].iter().chain(&line).copied().collect::<Vec<_>>());
+    run(&world).fails(4, &[&registry.address().to_string(), "registry.private"]);
+    // By a name, and by an address of the cloud's kind, likewise.
+    let port = registry.address().port();
+    for host in [format!("localhost:{port}"), "169.254.169.254".to_owned(), "10.255.0.1:80".to_owned()] {
+        let image = format!("{host}/tools/busybox:1");
+        let told = world.cli(&alice, &["run", "--memory", "64M", "--disk", "8M", &image, "--", "true"]);
+        told.fails(4, &[&host, "registry.private"]);
+    }
+    world.stop_hub();
+
+    // The hub asks; the device does not.
+    world.configure_hub(NAMED);
+    world.start_hub();
+    world.until_online(1);
+    let id = world.submit(&alice, &line);
+    world.until("the device's reason", || {
+        let job = world.job(&id);
+        let mut all = sosna_tests::books::assignments(&job);
+        all.any(|one| one["explanation"].as_str().is_some_and(|why| why.contains("registry.private")))
+    });
+    let _ = world.cli(&alice, &["cancel", &id]).ok();
+    world.until("an end of it", || world.agent_idle(agent));
+    let token = world.owner_token("two", 1);
+    world.add_agent(&token, &[("SOSNA_AGENT_REGISTRY_PRIVATE", &registry.address().to_string())]);
+    world.until_online(2);
+    assert_eq!(run(&world).ok(), "hi");
+    world.assert_books();
+    world.finish();
+}
+
 #[test]
 fn replicas_of_a_registry_image_run_the_same_bytes_and_bad_references_are_told() {
     const TEST: &str = "replicas_of_a_registry_image_run_the_same_bytes_and_bad_references_are_told";
@@ -35,11 +97,12 @@ fn replicas_of_a_registry_image_run_the_same_bytes_and_bad_references_are_told()
         }
     };
     assert_eq!(registry.push(&place, "tools/busybox", "1").unwrap(), image.digest);
+    world.configure_hub(NAMED);
     world.start_hub();
     let alice = world.buyer("alice", "10");
     for owner in ["one", "two"] {
         let token = world.owner_token(owner, 1);
-        world.add_agent(&token, &[]);
+        world.add_agent(&token, &[("SOSNA_AGENT_REGISTRY_PRIVATE", "127.0.0.1")]);
     }
     world.until_online(2);
     let run = |image: &str| {

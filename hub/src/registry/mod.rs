@@ -6,6 +6,8 @@
 mod content;
 mod remote;
 
+pub(crate) use remote::PATIENCE;
+
 use serde::Deserialize;
 use sosna_api::{Code, job::ImageSpec};
 use sosna_protocol::{Hash, resources::Arch};

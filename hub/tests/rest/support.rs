@@ -75,6 +75,8 @@ impl Setup {
             HubConfig { data: folder.path().join("hub").display().to_string(), ..HubConfig::default() };
         config.limits.content_bytes = 1 << 20;
         config.content.free_bytes = 1 << 20;
+        // The tests' registries.
+        config.registry.private = vec!["127.0.0.1".to_owned()];
         configure(&mut config);
         let (hub, mut outbound) = Hub::open(config, SystemClock::shared()).await.unwrap();
         tokio::spawn(async move { while outbound.recv().await.is_some() {} });
