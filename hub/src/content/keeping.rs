@@ -128,7 +128,7 @@ impl Coming {
         let root = hub.content.root();
         let disk =
             statvfs(root).map_err(|errno| FileError::of("ask for the free space of", root)(errno.into()))?;
-        let free = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()));
+        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
         if free.saturating_sub(all) < keep.free_bytes {
             let detail = format!(
                 "the hub's disk has {free} bytes left, and {} of them stay free; try again later, or ask the operator \

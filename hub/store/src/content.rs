@@ -81,9 +81,9 @@ impl Tx {
         let (person, assignment) = holder.columns();
         let query = sqlx::query(
             "SELECT COALESCE(SUM(length), 0) AS bytes FROM held_content AS held
-             WHERE person = ? AND assignment = ? AND NOT EXISTS (
+             WHERE person = ? AND assignment = ? AND (person = '' OR NOT EXISTS (
                 SELECT 1 FROM job_content JOIN jobs ON jobs.id = job_content.job
-                WHERE job_content.sha256 = held.sha256 AND jobs.buyer = held.person AND jobs.ended_ms IS NULL)",
+                WHERE job_content.sha256 = held.sha256 AND jobs.buyer = held.person AND jobs.ended_ms IS NULL))",
         );
         let query = query.bind(person).bind(assignment);
         Ok(self.one(query, |row| integer(row, "bytes")).await?.unwrap_or_default())
