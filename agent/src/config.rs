@@ -75,6 +75,9 @@ pub struct ExposureConfig {
 pub struct RegistryConfig {
     /// A private file of JSON: `{"host": {"username": "…", "password": "…"}}`.
     pub credentials: PathBuf,
+    /// Registries that may be on this machine or in a private network: `host` or `host:port`. Others may not, since
+    /// strangers choose the images.
+    pub private: Vec<String>,
 }
 
 /// Containers.

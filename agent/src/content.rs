@@ -2,22 +2,24 @@
 //! when it is first needed, and everything that comes is verified before it counts.
 
 use std::{
-    path::Path,
+    os::unix::ffi::OsStringExt as _,
+    path::PathBuf,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use reqwest::{
-    Client, StatusCode,
+    Client, Response, StatusCode,
     header::{CONTENT_LENGTH, RANGE},
     redirect::Policy,
 };
 use sosna_host::{
     content::{ContentError, ContentStore, Incoming},
     file::FileError,
+    manifest::ASSIGNMENT_HEADER,
     tls::{self, TlsError},
 };
-use sosna_protocol::Hash;
+use sosna_protocol::{Hash, identity::AssignmentId};
 
 use crate::{clock::DeviceClock, identity::Enrolment};
 
@@ -25,6 +27,8 @@ use crate::{clock::DeviceClock, identity::Enrolment};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Connections are not kept longer than a burst of requests: each costs memory on both sides.
 const IDLE: Duration = Duration::from_secs(20);
+/// Of an explanation, so many bytes are read.
+const MOST_DETAIL: usize = 16 * 1024;
 
 /// A client of the hub's content store.
 #[derive(Debug, Default)]
@@ -39,10 +43,12 @@ pub enum TransferError {
     #[error("the hub's content store cannot be reached")]
     Unreachable(#[source] reqwest::Error),
     /// The store answers something else.
-    #[error("the hub's content store answers HTTP {status} for {name}")]
+    #[error("the hub's content store answers HTTP {status} for {name}{}", .detail.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
     Status {
         /// Its answer.
         status: u16,
+        /// What it says about it.
+        detail: Option<String>,
         /// What was asked for.
         name: Hash,
     },
@@ -51,6 +57,12 @@ pub enum TransferError {
     Missing {
         /// What was asked for.
         name: Hash,
+    },
+    /// The store takes nothing more for the assignment: whatever is shown for it is judged as it is.
+    #[error("the hub's content store takes nothing more for the assignment {assignment}")]
+    Over {
+        /// Which.
+        assignment: AssignmentId,
     },
     /// What came is not what was asked for, or the disk fails.
     #[error("content cannot be taken")]
@@ -72,7 +84,9 @@ impl TransferError {
         match self {
             Self::Unreachable(_) => true,
             Self::Status { status, .. } => *status >= 500 || matches!(*status, 401 | 403 | 408 | 409 | 429),
-            Self::Missing { .. } | Self::Content(_) | Self::File(_) | Self::Tls(_) => false,
+            Self::Missing { .. } | Self::Over { .. } | Self::Content(_) | Self::File(_) | Self::Tls(_) => {
+                false
+            }
         }
     }
 
@@ -176,7 +190,7 @@ impl Download {
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 return Err(TransferError::Missing { name: self.name });
             }
-            status => return Err(TransferError::Status { status: status.as_u16(), name: self.name }),
+            _ => return Err(status_error(response, self.name).await),
         }
         let Some(incoming) = self.incoming.as_mut() else {
             return Err(TransferError::Missing { name: self.name });
@@ -196,34 +210,63 @@ impl Download {
     }
 }
 
-/// Brings a file into the hub's content store, unless it is there already.
+/// Where content that goes to the hub is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file's bytes.
+    File(PathBuf),
+    /// A symbolic link's target.
+    Link(PathBuf),
+}
+
+/// Brings content into the hub's content store as part of an assignment's result, unless it was brought for that
+/// before.
 ///
 /// # Errors
 /// [`TransferError`].
 pub async fn upload(
     client: &Client,
     base: &str,
-    name: &Hash,
-    length: u64,
-    path: &Path,
+    assignment: &AssignmentId,
+    (name, length): (&Hash, u64),
+    source: &Source,
 ) -> Result<(), TransferError> {
     let address = address(base, name);
-    let head = client.head(&address).send().await.map_err(TransferError::Unreachable)?;
-    if head.status().is_success() {
+    let own = assignment.to_string();
+    let head = client.head(&address).header(ASSIGNMENT_HEADER, &own).send();
+    if head.await.map_err(TransferError::Unreachable)?.status().is_success() {
         return Ok(());
     }
-    let request = client.put(&address).header(CONTENT_LENGTH, length);
-    let request = if length == 0 {
-        request.body("")
-    } else {
-        let file = tokio::fs::File::open(path).await.map_err(FileError::of("open", path))?;
-        request.body(file)
+    let request = client.put(&address).header(CONTENT_LENGTH, length).header(ASSIGNMENT_HEADER, &own);
+    let request = match source {
+        _ if length == 0 => request.body(""),
+        Source::File(path) => {
+            request.body(tokio::fs::File::open(path).await.map_err(FileError::of("open", path))?)
+        }
+        Source::Link(path) => {
+            let target = tokio::fs::read_link(path).await.map_err(FileError::of("read the link", path))?;
+            request.body(target.into_os_string().into_vec())
+        }
     };
     let response = request.send().await.map_err(TransferError::Unreachable)?;
-    let status = response.status();
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(TransferError::Status { status: status.as_u16(), name: *name })
+    match response.status() {
+        status if status.is_success() => Ok(()),
+        StatusCode::GONE => Err(TransferError::Over { assignment: *assignment }),
+        _ => Err(status_error(response, *name).await),
     }
+}
+
+/// What the store's refusal says, for the device's owner (RFC 9457).
+async fn status_error(mut response: Response, name: Hash) -> TransferError {
+    let status = response.status().as_u16();
+    let mut text = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        text.extend_from_slice(&chunk);
+        if text.len() > MOST_DETAIL {
+            break;
+        }
+    }
+    let problem: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
+    let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str()).map(str::to_owned);
+    TransferError::Status { status, detail, name }
 }

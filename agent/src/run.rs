@@ -16,7 +16,7 @@ use sosna_host::{
     report::Exit,
     token::{JoinToken, TokenError},
 };
-use sosna_layers::{ImageError, ImageStore, RegistryAuth, StoreOptions};
+use sosna_layers::{ImageError, ImageStore, Reach, RegistryAuth, StoreOptions};
 use sosna_protocol::topic::shard_of;
 use sosna_runtime::{Runtime, RuntimeConfig, RuntimeError};
 use tokio::{
@@ -293,7 +293,8 @@ fn open_containers(
         None => runtime,
     };
     let lent = device::lent(config)?;
-    let images = ImageStore::open(&config.data.join("images"), lent.images, StoreOptions::default())?;
+    let options = StoreOptions { reach: Reach::new(&config.registry.private), ..StoreOptions::default() };
+    let images = ImageStore::open(&config.data.join("images"), lent.images, options)?;
     Ok((runtime, Arc::new(images)))
 }
 

@@ -23,6 +23,10 @@ pub struct HubConfig {
     pub probation: Probation,
     /// What a job gets that does not ask for more, and may ask for at most.
     pub limits: Limits,
+    /// What the content store holds, and for how long.
+    pub content: Keep,
+    /// Which registries are asked.
+    pub registry: Registry,
     /// Whether logs are JSON.
     pub log_json: bool,
 }
@@ -104,6 +108,33 @@ pub struct Limits {
     pub connections_per_address: usize,
 }
 
+/// Which registries are asked for images.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Registry {
+    /// Those that may be on this machine or in a private network: `host` or `host:port`. Others may not, since buyers
+    /// choose the images.
+    pub private: Vec<String>,
+}
+
+/// What the content store (images, inputs, results) holds, and for how long.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keep {
+    /// How long results stay after their job has ended, in milliseconds.
+    pub results_ms: u64,
+    /// How long images and inputs stay that no unfinished job uses, from when they were last sent, asked for or used.
+    pub unused_ms: u64,
+    /// How often what nothing needs is removed.
+    pub collect_ms: u64,
+    /// How many bytes one person may have sent that no unfinished job of theirs uses.
+    pub person_bytes: u64,
+    /// How many bytes the store holds at most; 0 for what the disk has.
+    pub store_bytes: u64,
+    /// How many bytes of the disk stay free: below, nothing more is taken, so that the books can still be written.
+    pub free_bytes: u64,
+}
+
 impl Default for HubConfig {
     fn default() -> Self {
         Self {
@@ -115,6 +146,8 @@ impl Default for HubConfig {
             times: Times::default(),
             probation: Probation::default(),
             limits: Limits::default(),
+            content: Keep::default(),
+            registry: Registry::default(),
             log_json: false,
         }
     }
@@ -161,6 +194,19 @@ impl Default for Limits {
             content_bytes: 16 << 30,
             connections: 2048,
             connections_per_address: 256,
+        }
+    }
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self {
+            results_ms: 30 * 86_400_000,
+            unused_ms: 86_400_000,
+            collect_ms: 3_600_000,
+            person_bytes: 32 << 30,
+            store_bytes: 0,
+            free_bytes: 256 << 20,
         }
     }
 }

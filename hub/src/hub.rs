@@ -18,10 +18,11 @@ use sosna_protocol::{
     message::{Message, ack::Position, log::Stream},
     topic::Kind,
 };
+use sosna_registry::{Reach, Registries};
 use sosna_store::{Store, StoreError};
 use tokio::sync::{Notify, broadcast, mpsc};
 
-use crate::{config::HubConfig, error::HubError, fleet::Fleet, metrics::Metrics};
+use crate::{config::HubConfig, content::Keeping, error::HubError, fleet::Fleet, metrics::Metrics};
 
 /// How many events a slow listener may be behind before it is told that it missed some.
 const EVENTS: usize = 4096;
@@ -43,6 +44,10 @@ pub struct Hub {
     pub store: Store,
     /// Images, inputs, results.
     pub content: ContentStore,
+    /// Who may store more of them, and what must stay.
+    pub keeping: Keeping,
+    /// Where images' names are looked up.
+    pub(crate) registries: Registries,
     /// Who is connected, and how busy.
     fleet: Mutex<Fleet>,
     /// Issues certificates.
@@ -200,6 +205,8 @@ impl Hub {
             .await?;
         let fleet = Fleet::load(&store).await?;
         let (outbound, waiting) = mpsc::channel(OUTBOUND);
+        let reach = Reach::new(&config.registry.private);
+        let registries = Registries::new(reach, crate::registry::PATIENCE, None);
         let hub = Self {
             config,
             clock,
@@ -207,6 +214,8 @@ impl Hub {
             owner,
             store,
             content,
+            keeping: Keeping::default(),
+            registries,
             fleet: Mutex::new(fleet),
             authority: tokio::sync::RwLock::new(authority),
             broker: OnceLock::new(),

@@ -66,6 +66,12 @@ counters! {
     results_wrong,
     /// Vouchers issued.
     vouchers_issued,
+    /// Uploads of content that were refused for lack of room, or of a right to more of it.
+    content_refused,
+    /// Pieces of content that nothing needed any more and that were removed.
+    content_collected,
+    /// Bytes of these.
+    content_collected_bytes,
 }
 
 impl Metrics {

@@ -10,6 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sosna_broker::{BrokerConfig, BrokerError, EmbeddedBroker, ServerIdentity, TrustBundle};
 use sosna_host::{
+    address,
     clock::{Clock as _, SystemClock},
     file::{self, Access, FileError},
 };
@@ -116,9 +117,10 @@ pub struct Serving {
 pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
     let data = PathBuf::from(&config.data);
     let opened = |source| ServeError::Open { data: config.data.clone(), source };
-    let ip: IpAddr = config.listen.parse().map_err(|_| ServeError::Address(config.listen.clone()))?;
-    let host =
-        if config.public_address.is_empty() { config.listen.clone() } else { config.public_address.clone() };
+    let listen_on = address::bare(&config.listen);
+    let ip: IpAddr = listen_on.parse().map_err(|_| ServeError::Address(config.listen.clone()))?;
+    let public = address::bare(&config.public_address);
+    let host = if public.is_empty() { listen_on.to_owned() } else { public.to_owned() };
     let ports = config.ports.clone();
     let (hub, waiting) = Hub::open(config.clone(), SystemClock::shared()).await.map_err(opened)?;
     make_admin(&hub, &data).await.map_err(opened)?;
@@ -164,10 +166,10 @@ pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
     let broker = Arc::new(broker);
     let addresses = Addresses {
         host: host.clone(),
-        http: format!("{scheme}://{}", authority(&host, http_port)),
-        main: authority(&host, broker.main_addr().port()),
+        http: format!("{scheme}://{}", address::join(&host, http_port)),
+        main: address::join(&host, broker.main_addr().port()),
         bootstrap: broker.bootstrap_addr().port(),
-        content: format!("https://{}/content", authority(&host, content_port)),
+        content: format!("https://{}/content", address::join(&host, content_port)),
     };
     let running = Running { http: addresses.http.clone(), pid: std::process::id() };
     // A device that is faster than these two lines is told to try again.
@@ -205,11 +207,6 @@ impl Serving {
         // A file that stays points to a process that is gone, which commands notice.
         let _ = std::fs::remove_file(Running::path(Path::new(&self.hub.config.data)));
     }
-}
-
-/// `host:port`, with brackets where the host is an IPv6 address.
-fn authority(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn port_of(listener: &TcpListener) -> u16 {

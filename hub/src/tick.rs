@@ -6,6 +6,7 @@ use sosna_protocol::{codec::Bounded, message::work::Cancel};
 use sosna_store::AssignmentState;
 
 use crate::{
+    content,
     error::HubError,
     hub::{Effect, Hub},
     ledger, verify,
@@ -23,6 +24,7 @@ pub(crate) async fn run(hub: Arc<Hub>) {
         for result in [lapse(&hub).await, reveal(&hub).await, ledger::issue_due(&hub).await] {
             note(result);
         }
+        content::collect_when_due(&hub);
     }
 }
 

@@ -52,6 +52,7 @@ pub struct World {
     dir: TempDir,
     ports: [u16; 4],
     hub: Option<Program>,
+    host: &'static str,
     agents: Vec<Agent>,
     settings: Vec<(String, String)>,
     admin: String,
@@ -94,6 +95,7 @@ impl World {
             dir,
             ports,
             hub: None,
+            host: "127.0.0.1",
             agents: Vec::new(),
             settings: Vec::new(),
             admin: String::new(),
@@ -114,14 +116,20 @@ impl World {
         self.dir().join("hub")
     }
 
+    /// Lets the hub listen somewhere else on this machine.
+    pub fn listen_on(&mut self, host: &'static str) {
+        self.host = host;
+    }
+
     /// The hub's configuration, made where there is none: short times, fixed ports.
     fn hub_config(&self) -> PathBuf {
         let path = self.dir().join("hub.toml");
         let [http, main, bootstrap, content] = self.ports;
         let text = format!(
-            "[ports]\nhttp = {http}\nmain = {main}\nbootstrap = {bootstrap}\ncontent = {content}\n\
+            "listen = \"{}\"\n[ports]\nhttp = {http}\nmain = {main}\nbootstrap = {bootstrap}\ncontent = {content}\n\
              [times]\nbeat_ms = 500\nlease_ms = 5000\noffer_ms = 4000\nreveal_ms = 20000\nvoucher_ms = 500\n\
-             retry_ms = 200\n[probation]\ndelay_ms = 500\n"
+             retry_ms = 200\n[probation]\ndelay_ms = 500\n[content]\nfree_bytes = 1048576\n",
+            self.host
         );
         fs::write(&path, text).unwrap();
         path
@@ -347,7 +355,8 @@ impl World {
     pub fn http(&self) -> String {
         let is_encrypted =
             self.settings.iter().any(|(key, value)| key == "SOSNA_HUB_HTTPS" && value == "true");
-        format!("http{}://127.0.0.1:{}", if is_encrypted { "s" } else { "" }, self.ports[0])
+        let scheme = if is_encrypted { "https" } else { "http" };
+        format!("{scheme}://{}", sosna_host::address::join(self.host, self.ports[0]))
     }
 
     /// Runs `sosna` for somebody.

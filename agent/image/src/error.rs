@@ -2,10 +2,10 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use sosna_registry::{Denied, Digest, ReferenceError};
+
 use crate::{
     config::{DocumentError, Platform},
-    digest::Digest,
-    reference::ReferenceError,
     unpack::UnpackError,
 };
 
@@ -118,6 +118,9 @@ pub enum SourceError {
     /// The reference carries a digest of its own, and it is another one.
     #[error("the reference names {0} itself, which is not what was asked for")]
     OtherDigest(Digest),
+    /// It is where this device may not ask.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The source does not have it.
     #[error("unknown there")]
     Unknown,

@@ -10,13 +10,14 @@ use std::{
 
 use reqwest::{Response, StatusCode, header::CONTENT_RANGE};
 use sha2::{Digest as _, Sha256};
+use sosna_registry::{Kind, reason};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use crate::{
     digest::Digest,
     disk::{Disk, publish, remove},
     error::{Failures, ImageError, SourceError, SourceFailure},
-    registry::{Http, Kind, reason},
+    http::Http,
     request::Source,
 };
 

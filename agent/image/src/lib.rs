@@ -8,25 +8,23 @@
 //! the same binary started again) and installs a rustls crypto provider before the first pull.
 
 mod config;
-mod digest;
 mod disk;
 mod error;
 mod fetch;
+mod http;
 mod ledger;
 mod locks;
 mod merged;
-mod reference;
-mod registry;
 mod request;
 mod store;
 pub mod unpack;
 mod user;
 
 pub use config::{DocumentError, Platform, RunConfig};
-pub use digest::{Digest, DigestError};
 pub use error::{Failures, ImageError, SourceError, SourceFailure};
 pub use ledger::Collected;
-pub use reference::{Reference, ReferenceError};
-pub use request::{ImageRequest, Progress, RegistryAuth, Source};
+pub use request::{ImageRequest, Progress, Source};
+use sosna_registry::digest;
+pub use sosna_registry::{Denied, Digest, DigestError, Reach, Reference, ReferenceError, RegistryAuth};
 pub use store::{Image, ImageStore, OverlayMode, StoreOptions};
 pub use user::{ResolvedUser, UserError, resolve_user};

@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{config::Platform, digest::Digest};
+use sosna_registry::{Digest, RegistryAuth};
+
+use crate::config::Platform;
 
 /// How far a pull is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,23 +47,6 @@ pub enum Source {
     },
 }
 
-/// How to sign in to a registry.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub enum RegistryAuth {
-    /// As anybody; many registries hand out a token even so, and it is fetched.
-    #[default]
-    Anonymous,
-    /// With a name and a password, sent to the registry or to the token server that it names, over TLS.
-    Basic {
-        /// The name.
-        username: String,
-        /// The password or access token.
-        password: String,
-    },
-    /// With a ready token.
-    Bearer(String),
-}
-
 // === impl Source ===
 
 impl Source {
@@ -89,18 +74,5 @@ impl fmt::Debug for ImageRequest {
             .field("platform", &self.platform)
             .field("sources", &self.sources)
             .finish_non_exhaustive()
-    }
-}
-
-// === impl RegistryAuth ===
-
-impl fmt::Debug for RegistryAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Secrets stay out of logs.
-        f.write_str(match self {
-            Self::Anonymous => "Anonymous",
-            Self::Basic { .. } => "Basic",
-            Self::Bearer(_) => "Bearer",
-        })
     }
 }

@@ -17,6 +17,7 @@ use rustix::{
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
+use sosna_registry::{Kind, Reach};
 
 use crate::{
     config::{Config, Descriptor, Manifest, RunConfig},
@@ -24,9 +25,9 @@ use crate::{
     disk::{Disk, publish, remove},
     error::ImageError,
     fetch::{Sources, Wanted, fetch},
+    http::Http,
     ledger::{BlobHold, Collected, LayerNote, LayerPin, Ledger},
     locks::{Key, Locks},
-    registry::{Http, Kind},
     request::{ImageRequest, Progress},
     unpack::{Job, Limits, Refusal, UnpackError, sandbox::SandboxReport, unpack},
 };
@@ -54,6 +55,8 @@ pub struct StoreOptions {
     pub overlay_mode: Option<OverlayMode>,
     /// The HTTP client for registries; by default one with the system's certificate authorities.
     pub registry_client: Option<reqwest::Client>,
+    /// Which registries may be on this machine or in a private network; a client that is given goes wherever it goes.
+    pub reach: Reach,
     /// How long a source may be silent.
     pub patience: Duration,
 }
@@ -127,6 +130,7 @@ impl Default for StoreOptions {
             limits: None,
             overlay_mode: None,
             registry_client: None,
+            reach: Reach::default(),
             patience: Duration::from_secs(30),
         }
     }
@@ -158,7 +162,7 @@ impl ImageStore {
             ledger: Arc::new(Ledger::open(Arc::clone(&disk), limit_bytes, mode)?),
             disk,
             locks: Locks::default(),
-            http: Http::new(options.registry_client.clone(), options.patience),
+            http: Http::new(options.registry_client.clone(), options.reach.clone(), options.patience),
             options,
             mode,
             unpacking: tokio::sync::Mutex::new(()),
@@ -220,6 +224,21 @@ impl ImageStore {
     /// # Errors
     /// See [`ImageError`]; after any of them nothing half-done is visible.
     pub async fn ensure(&self, request: &ImageRequest) -> Result<Arc<Image>, ImageError> {
+        match self.try_ensure(request).await {
+            Err(ImageError::NoSpace { .. }) => {}
+            done => return done,
+        }
+        // Others fill the disk, too: below the limit, and yet full. What nobody uses makes room.
+        self.ledger.evict_to(0).await?;
+        let again = self.try_ensure(request).await;
+        if matches!(again, Err(ImageError::NoSpace { .. })) {
+            // What came so far would keep the disk full, and receipts could not be written.
+            self.ledger.evict_to(0).await?;
+        }
+        again
+    }
+
+    async fn try_ensure(&self, request: &ImageRequest) -> Result<Arc<Image>, ImageError> {
         let manifest_digest = request.manifest_digest;
         let _image = self.locks.lock(Key::Image(manifest_digest)).await;
         let mut sources = Sources::new(&request.sources);

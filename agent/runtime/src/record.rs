@@ -113,6 +113,10 @@ pub struct ExitRecord {
     pub outputs: Vec<OutputEntry>,
     /// Declared outputs that were not there, and why others could not be kept whole.
     pub output_problems: Vec<String>,
+    /// Why what the container left could not be kept, where the fault is this machine's (its disk is full): then
+    /// logs and outputs are not what the container made of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
     /// Unix time in milliseconds; 0 when it never started.
     pub started_at_ms: u64,
     /// Unix time in milliseconds.
@@ -134,6 +138,7 @@ impl ExitRecord {
             stderr_dropped: 0,
             outputs: Vec::new(),
             output_problems: Vec::new(),
+            not_kept: None,
             started_at_ms: 0,
             ended_at_ms: now_ms(),
         }

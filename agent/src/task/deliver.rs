@@ -8,7 +8,7 @@ use sosna_protocol::{message::result::Reveal, result::Cause};
 
 use super::{Engine, Hand, outcome, outcome::Piece, plan::Plan};
 use crate::{
-    content::{self, TransferError},
+    content::{self, Source, TransferError},
     store::{
         StoreError,
         record::{ResultRecord, State, TaskRecord},
@@ -67,10 +67,17 @@ fn pieces(engine: &Engine, plan: &Plan, result: &ResultRecord) -> Result<Vec<Pie
     let manifest = Manifest::from_json(&json).map_err(|error| report::line(&error))?;
     let folder = engine.runtime.folder(&plan.container());
     let mut pieces = outcome::pieces(&manifest, &folder).map_err(|error| report::line(&error))?;
-    if let Some(lost) = pieces.iter().find(|piece| piece.length > 0 && !piece.path.is_file()) {
-        return Err(format!("the result's file {} is lost", lost.path.display()));
+    for piece in pieces.iter().filter(|piece| piece.length > 0) {
+        let (path, is_there) = match &piece.source {
+            Source::File(path) => (path, path.is_file()),
+            Source::Link(path) => (path, path.is_symlink()),
+        };
+        if !is_there {
+            return Err(format!("the result's file {} is lost", path.display()));
+        }
     }
-    pieces.push(Piece { name: result.manifest, length: result.manifest_length, path });
+    let source = Source::File(path);
+    pieces.push(Piece { name: result.manifest, length: result.manifest_length, source });
     Ok(pieces)
 }
 
@@ -79,7 +86,12 @@ async fn upload(engine: &Engine, plan: &Plan, hand: &Hand, pieces: &[Piece]) {
     let total = pieces.iter().fold(0_u64, |sum, piece| sum.saturating_add(piece.length)).max(1);
     let mut sent = 0_u64;
     for piece in pieces {
-        while let Err(error) = upload_one(engine, piece).await {
+        while let Err(error) = upload_one(engine, plan, piece).await {
+            if matches!(error, TransferError::Over { .. }) {
+                // The hub has decided without it; what is shown all the same gets its verdict.
+                tracing::info!("{}", report::line(&error));
+                return;
+            }
             let wait = backoff.wait();
             let (assignment, seconds) = (plan.assignment, wait.as_secs());
             if error.is_passing() {
@@ -96,8 +108,9 @@ async fn upload(engine: &Engine, plan: &Plan, hand: &Hand, pieces: &[Piece]) {
     }
 }
 
-async fn upload_one(engine: &Engine, piece: &Piece) -> Result<(), TransferError> {
+async fn upload_one(engine: &Engine, plan: &Plan, piece: &Piece) -> Result<(), TransferError> {
     let enrolment = engine.node.enrolment();
     let client = engine.node.content.client(&enrolment, &engine.node.clock)?;
-    content::upload(&client, &enrolment.content, &piece.name, piece.length, &piece.path).await
+    let what = (&piece.name, piece.length);
+    content::upload(&client, &enrolment.content, &plan.assignment, what, &piece.source).await
 }

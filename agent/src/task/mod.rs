@@ -237,23 +237,16 @@ impl Engine {
             .flat_map(|plan| plan.inputs)
             .map(|input| input.sha256)
             .collect();
-        let root = self.node.data.join("content").join("sha256");
-        let folders = std::fs::read_dir(root).into_iter().flatten().flatten();
-        let files =
-            folders.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten());
-        for file in files {
-            let name = file.file_name().to_string_lossy().parse::<sosna_protocol::Hash>();
-            let is_old = file
-                .metadata()
-                .and_then(|meta| meta.modified())
-                .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > Duration::from_secs(3600)));
-            if let Ok(name) = name
-                && is_old
-                && !needed.contains(&name)
-                && let Err(error) = self.inputs.remove(&name)
-            {
-                tracing::warn!("an old input: {}", sosna_host::report::line(&error));
+        let mut old = Vec::new();
+        let listed = self.inputs.each(|name, _, taken| {
+            let is_old = taken.elapsed().is_ok_and(|age| age > Duration::from_secs(3600));
+            if is_old && !needed.contains(&name) {
+                old.push(name);
             }
+        });
+        let removed = old.iter().map(|name| self.inputs.remove(name));
+        for failed in std::iter::once(listed).chain(removed).filter_map(Result::err) {
+            tracing::warn!("an old input: {}", sosna_host::report::line(&failed));
         }
     }
 

@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -17,6 +17,8 @@ use sosna_protocol::{
     result::{Cause, Usage},
 };
 use sosna_runtime::{EndCause, ExitRecord};
+
+use crate::content::Source;
 
 /// What a container's end means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +41,12 @@ pub(crate) struct Outcome {
     pub(crate) bytes: u64,
 }
 
-/// A piece of content and its file.
+/// A piece of content and where it lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) name: Hash,
     pub(crate) length: u64,
-    pub(crate) path: PathBuf,
+    pub(crate) source: Source,
 }
 
 /// Why a result cannot be made of what a container left.
@@ -62,6 +64,13 @@ pub(crate) enum OutcomeError {
 pub(crate) fn ending(record: &ExitRecord) -> Ending {
     // The shell's convention has one byte; what the runtime calls unknown becomes 255.
     let code = u8::try_from(record.exit_code & 0xff).unwrap_or(u8::MAX);
+    if let Some(why) = &record.not_kept {
+        // What is missing is this device's fault, and no part of what the task does everywhere.
+        return Ending::NoResult(
+            Cause::DeviceFailed,
+            format!("the task's result could not be stored: {why}"),
+        );
+    }
     match &record.cause {
         EndCause::Exited { .. } => Ending::Result(Cause::Exited, code),
         EndCause::Signalled { .. } => Ending::Result(Cause::Signalled, code),
@@ -133,15 +142,25 @@ fn output(entry: &sosna_runtime::OutputEntry) -> Output {
     }
 }
 
-/// Every piece of content that a manifest names, with its file, each once.
+/// Every piece of content that a manifest names, and where it lies, each once.
 pub(crate) fn pieces(manifest: &Manifest, folder: &Path) -> Result<Vec<Piece>, ManifestError> {
     let mut pieces = Vec::new();
     for (blob, file) in [(&manifest.stdout, "stdout"), (&manifest.stderr, "stderr")] {
-        pieces.push(Piece { name: blob.name()?, length: blob.length, path: folder.join(file) });
+        pieces.push(Piece {
+            name: blob.name()?,
+            length: blob.length,
+            source: Source::File(folder.join(file)),
+        });
     }
-    for output in manifest.outputs.iter().filter(|output| output.kind == OutputKind::File) {
+    for output in &manifest.outputs {
+        let path = folder.join("outputs").join(&output.path);
+        let source = match output.kind {
+            OutputKind::Folder => continue,
+            OutputKind::File => Source::File(path),
+            OutputKind::Link => Source::Link(path),
+        };
         let name = output.sha256.parse().map_err(|_| ManifestError::Field("hash"))?;
-        pieces.push(Piece { name, length: output.length, path: folder.join("outputs").join(&output.path) });
+        pieces.push(Piece { name, length: output.length, source });
     }
     pieces.sort_by_key(|piece| piece.name);
     pieces.dedup_by_key(|piece| piece.name);
@@ -201,6 +220,11 @@ mod tests {
         assert_eq!(of(EndCause::Signalled { signal: 11 }, 139), Ending::Result(Cause::Signalled, 139));
         assert_eq!(of(EndCause::OutOfMemory, 137), Ending::Result(Cause::OutOfMemory, 137));
         assert_eq!(of(EndCause::Lost, -1), Ending::Lost);
+        let full =
+            ExitRecord { not_kept: Some("no space".into()), ..record(EndCause::Exited { code: 0 }, 0) };
+        assert!(
+            matches!(ending(&full), Ending::NoResult(Cause::DeviceFailed, why) if why.contains("no space"))
+        );
         let failed = || EndCause::StartFailed { message: "no".into() };
         assert_eq!(of(failed(), 127), Ending::Result(Cause::CannotStart, 127));
         assert!(matches!(of(failed(), 125), Ending::NoResult(Cause::DeviceFailed, _)));
@@ -213,6 +237,7 @@ mod tests {
         std::fs::write(dir.path().join("stdout"), "hi").unwrap();
         std::fs::create_dir_all(dir.path().join("outputs/out")).unwrap();
         std::fs::write(dir.path().join("outputs/out/a"), "tile").unwrap();
+        std::os::unix::fs::symlink("a", dir.path().join("outputs/out/b")).unwrap();
         let mut record = record(EndCause::Exited { code: 0 }, 0);
         let entry = |kind, path: &str, length, sha256: String| OutputEntry {
             kind,
@@ -224,6 +249,7 @@ mod tests {
         record.outputs = vec![
             entry(sosna_runtime::OutputKind::Folder, "out", 0, String::new()),
             entry(sosna_runtime::OutputKind::File, "out/a", 4, sha256(b"tile").to_string()),
+            entry(sosna_runtime::OutputKind::Symlink, "out/b", 1, sha256(b"a").to_string()),
         ];
         let outcome = outcome(&record, (Cause::Exited, 0), dir.path(), true).unwrap();
         let folder = Entry {
@@ -240,19 +266,29 @@ mod tests {
             length: 4,
             sha256: sha256(b"tile"),
         };
+        let link = Entry {
+            kind: sosna_protocol::result::EntryKind::Link,
+            path: b"out/b",
+            mode: 0o644,
+            length: 1,
+            sha256: sha256(b"a"),
+        };
         let expected = sosna_protocol::result::root([
             Entry::exit(Cause::Exited, 0),
             Entry::stdout(2, sha256(b"hi")),
             folder,
             file,
+            link,
         ]);
         assert_eq!(outcome.root, expected.unwrap());
-        assert_eq!((outcome.bytes, outcome.manifest.stdout.dropped), (6, 3));
+        assert_eq!((outcome.bytes, outcome.manifest.stdout.dropped), (7, 3));
         assert_eq!(Manifest::from_json(&outcome.manifest.to_json()).unwrap(), outcome.manifest);
         let pieces = pieces(&outcome.manifest, dir.path()).unwrap();
         let tile = pieces.iter().find(|piece| piece.name == sha256(b"tile")).unwrap();
-        assert_eq!(std::fs::read(&tile.path).unwrap(), b"tile");
-        assert_eq!(pieces.len(), 3, "an empty stderr is content too");
+        assert_eq!(tile.source, Source::File(dir.path().join("outputs/out/a")));
+        let target = pieces.iter().find(|piece| piece.name == sha256(b"a")).unwrap();
+        assert_eq!(target.source, Source::Link(dir.path().join("outputs/out/b")));
+        assert_eq!(pieces.len(), 4, "an empty stderr is content too");
         let cut = super::outcome(&record, (Cause::TimedOut, 137), dir.path(), true).unwrap();
         assert!(cut.manifest.outputs.is_empty());
         assert_eq!(cut.root, sosna_protocol::result::root([Entry::exit(Cause::TimedOut, 137)]).unwrap());

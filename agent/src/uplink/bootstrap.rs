@@ -167,7 +167,7 @@ impl Bootstrap<'_> {
         };
         let frame = self.store.seal_lossy(&hub, message)?;
         let mut link = Link::open(&target);
-        let silent = || EnrolError::NoAnswer { address: format!("{host}:{port}") };
+        let silent = || EnrolError::NoAnswer { address: sosna_host::address::join(host, port) };
         let asked = async {
             loop {
                 match link.next().await {

@@ -15,6 +15,7 @@ use rumqttc::{
     },
 };
 use rustls::{AlertDescription, CertificateError, ClientConfig};
+use sosna_host::address;
 use sosna_protocol::{
     Address,
     frame::MAX_FRAME,
@@ -128,7 +129,10 @@ pub(crate) struct Busy;
 impl Link {
     /// Begins to connect; what comes of it is told by [`Link::next`].
     pub(crate) fn open(target: &Target) -> Self {
-        let mut options = MqttOptions::new(&target.client_id, &target.host, target.port);
+        // The library resolves `host:port` by its last colon and takes the host for the certificate's name: an IPv6
+        // address must come without brackets.
+        let host = address::bare(&target.host);
+        let mut options = MqttOptions::new(&target.client_id, host, target.port);
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(&target.tls))));
         options.set_clean_start(true);
         options.set_keep_alive(KEEP_ALIVE);
@@ -142,7 +146,7 @@ impl Link {
         options.set_connect_properties(properties);
         let (client, event_loop) = AsyncClient::new(options, QUEUE);
         let (sender, events) = mpsc::channel(QUEUE);
-        let address = format!("{}:{}", target.host, target.port);
+        let address = address::join(host, target.port);
         let pump = tokio::spawn(pump(event_loop, sender, address));
         Self { client, events, pump }
     }
@@ -307,13 +311,8 @@ fn find_tls<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rust
 
 /// Splits `host:port`; IPv6 addresses stand in brackets.
 pub(crate) fn split_address(text: &str) -> Result<(String, u16), LinkError> {
-    let wrong = || LinkError::Address { text: text.to_owned() };
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() {
-        return Err(wrong());
-    }
-    Ok((host.to_owned(), port.parse().map_err(|_| wrong())?))
+    let split = address::split(text).map(|(host, port)| (host.to_owned(), port));
+    split.ok_or_else(|| LinkError::Address { text: text.to_owned() })
 }
 
 #[cfg(test)]

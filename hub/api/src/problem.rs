@@ -37,7 +37,11 @@ words! {
         KeyReused = "idempotency-key-reused",
         /// Larger than the hub takes.
         TooLarge = "too-large",
-        /// The hub's disk is full.
+        /// It was there, and is not kept any more; or nothing more is taken for what it belongs to.
+        Expired = "expired",
+        /// More than this person, or this task, may store here.
+        Quota = "quota",
+        /// The hub's disk is full, or its content store is.
         DiskFull = "disk-full",
         /// Too many requests, or the hub is stopping; try again.
         Busy = "busy",
@@ -77,7 +81,8 @@ impl Code {
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
             Self::Conflict | Self::KeyReused => 409,
-            Self::TooLarge => 413,
+            Self::Expired => 410,
+            Self::TooLarge | Self::Quota => 413,
             Self::DiskFull => 507,
             Self::Busy => 503,
             Self::Internal => 500,
@@ -101,7 +106,9 @@ impl Code {
             Self::Conflict => "This is not possible now",
             Self::KeyReused => "The idempotency key was used for something else",
             Self::TooLarge => "This is larger than the hub takes",
-            Self::DiskFull => "The hub's disk is full",
+            Self::Expired => "This has expired",
+            Self::Quota => "More may not be stored",
+            Self::DiskFull => "The hub has no room left",
             Self::Busy => "The hub is busy",
             Self::Internal => "The hub failed",
         }

@@ -9,7 +9,7 @@
 //! | `GET /v1/jobs/{id}/logs?task=&stream=&follow=` | server-sent events, see [`LogChunk`](crate::event::LogChunk) | its buyer, operator, admin |
 //! | `GET /v1/jobs/{id}/events` | server-sent events, see [`Change`](crate::event::Change) | its buyer, operator, admin |
 //! | `GET /v1/events` | the same of the whole fleet | operator, admin |
-//! | `HEAD`, `GET` (with `Range`), `PUT /v1/content/sha256/{hex}` | content by its SHA-256: `PUT` needs `Content-Length`, answers 201, or 200 where it was there | everybody |
+//! | `HEAD`, `GET` (with `Range`), `PUT /v1/content/sha256/{hex}` | content by its SHA-256: `HEAD` tells whether the caller may name it in a job without sending it first; `PUT` needs `Content-Length`, answers 201, or 200 where the caller had sent it before; `GET` answers 410 for results that are not kept any more | everybody |
 //! | `GET /v1/devices` | [`DeviceList`](crate::device::DeviceList); an owner sees own devices | operator, admin, owner |
 //! | `GET /v1/devices/{address}` | [`DeviceDetail`](crate::device::DeviceDetail) | operator, admin, its owner |
 //! | `POST /v1/devices/{address}/approve`, `/revoke`, `/drain`, `/label` | → [`Device`](crate::device::Device) | operator, admin |

@@ -163,8 +163,8 @@ impl Error {
 const fn of_code(code: Code) -> Exit {
     match code {
         Code::Invalid => Exit::Usage,
-        Code::NotFound | Code::UnknownImage => Exit::NotFound,
-        Code::NoCredit | Code::Unauthenticated | Code::Forbidden => Exit::Refused,
+        Code::NotFound | Code::UnknownImage | Code::Expired => Exit::NotFound,
+        Code::NoCredit | Code::Quota | Code::Unauthenticated | Code::Forbidden => Exit::Refused,
         Code::UnreachableRegistry | Code::Busy => Exit::NoAnswer,
         _ => Exit::Failed,
     }

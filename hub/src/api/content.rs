@@ -9,14 +9,18 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
+use sosna_protocol::Hash;
+use sosna_store::Holder;
+
 use super::{Caller, Failure, Named, Served};
 use crate::{
-    content::{Shown, length_of, name_of, receive, send},
+    content::{Shown, length_of, missing, name_of, owned_length, receive, send},
     error::HubError,
+    hub::Hub,
 };
 
-/// `GET` and `HEAD /v1/content/sha256/{hex}`. Whether something is there, everybody may know who has its name:
-/// they must have had its bytes. What it is, only those whose jobs it belongs to.
+/// `GET` and `HEAD /v1/content/sha256/{hex}`. `HEAD` tells whether the caller may name it in a job, or must send it
+/// first: nobody learns what others have sent. What it is, only those learn whose jobs it belongs to.
 pub(super) async fn read(
     State(served): State<Arc<Served>>,
     caller: Caller,
@@ -25,32 +29,53 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let name = name_of(&hex)?;
-    let missing = || HubError::not_found("content");
-    if method == Method::GET && !caller.sees_all() {
-        let buyer = caller.0.name;
+    let not_found = || HubError::not_found("content");
+    let whose = (!caller.sees_all()).then(|| caller.0.name.clone());
+    if method == Method::HEAD {
+        // From here on it stays long enough for a job to be submitted.
+        let _steady = served.hub.keeping.steady().await;
+        owned_length(&served.hub, &caller.0.name, &name).await?.ok_or_else(not_found)?;
+        touch(&served.hub, caller.0.name, name).await?;
+    } else if let Some(buyer) = whose.clone() {
         let may = served
             .hub
             .store
             .read(|tx| Box::pin(async move { tx.buyer_may_read(&buyer, &name).await }))
             .await?;
         if !may {
-            return Err(missing().into());
+            return Err(not_found().into());
         }
     }
     let answer = send(&served.hub.content, &name, &method, &headers, Shown::Saved).await?;
-    Ok(answer.ok_or_else(missing)?)
+    match answer {
+        Some(answer) => Ok(answer),
+        None => Err(missing(&served.hub, whose.as_deref(), &name, "content").await.into()),
+    }
+}
+
+/// Notes that somebody still has use for what they sent; seldom, as it costs a write.
+async fn touch(hub: &Hub, person: String, name: Hash) -> Result<(), HubError> {
+    let (holder, now) = (Holder::Person(person), hub.now_ms());
+    let (asked, length) = (holder.clone(), hub.content.length(&name).unwrap_or_default());
+    let since = hub.store.read(|tx| Box::pin(async move { tx.held_since(&asked, &name).await })).await?;
+    if since.is_some_and(|since| since.saturating_add(hub.config.content.unused_ms / 4) < now) {
+        hub.store
+            .write(move |tx| Box::pin(async move { tx.hold_content(&holder, &name, length, now).await }))
+            .await?;
+    }
+    Ok(())
 }
 
 /// `PUT /v1/content/sha256/{hex}`.
 pub(super) async fn write(
     State(served): State<Arc<Served>>,
-    _caller: Caller,
+    caller: Caller,
     Named(hex): Named<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
     let (name, length) = (name_of(&hex)?, length_of(&headers)?);
-    let most = served.hub.config.limits.content_bytes;
-    let new = receive(&served.hub.content, name, length, most, body).await?;
+    let allowed = served.hub.config.content.person_bytes;
+    let new = receive(&served.hub, Holder::Person(caller.0.name), allowed, (name, length), body).await?;
     Ok(if new { StatusCode::CREATED } else { StatusCode::OK }.into_response())
 }

@@ -89,6 +89,7 @@ pub(super) async fn metrics(State(served): State<Arc<Served>>) -> Result<Respons
         ("devices", "Devices that have enrolled.", devices as u64),
         ("devices_online", "Devices that are connected.", online as u64),
         ("tasks_open", "Tasks that wait for devices; 10000 stands for as many or more.", open as u64),
+        ("content_bytes", "Bytes in the content store.", hub.keeping.stored()),
         ("connections", "Sessions at the broker.", connections as u64),
     ];
     let text = hub.metrics.prometheus(&gauges);

@@ -101,12 +101,20 @@ fn jobs(to: &mut Document) {
         "operator, admin; a buyer for own jobs",
         |_, one| one.answers(200, json!({}), BYTES).answers(206, json!({}), BYTES),
     );
-    to.add("head", route::CONTENT, "Whether content is there, and how long it is.", "everybody", |_, one| {
-        one.empty(200)
-    });
-    to.add("put", route::CONTENT, "Stores content; `Content-Length` is needed.", "everybody", |_, one| {
-        one.body(json!({}), BYTES).empty(201).empty(200)
-    });
+    to.add(
+        "head",
+        route::CONTENT,
+        "Whether the caller may name content in a job without sending it first, and how long it is.",
+        "everybody",
+        |_, one| one.empty(200),
+    );
+    to.add(
+        "put",
+        route::CONTENT,
+        "Stores content; `Content-Length` is needed. 200 where the caller had sent it before.",
+        "everybody",
+        |_, one| one.body(json!({}), BYTES).empty(201).empty(200),
+    );
 }
 
 fn fleet(to: &mut Document) {

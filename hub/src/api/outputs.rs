@@ -15,7 +15,7 @@ use sosna_protocol::Hash;
 
 use super::{Caller, Failure, Served, view};
 use crate::{
-    content::{Shown, send},
+    content::{Shown, missing as gone, send},
     error::HubError,
 };
 
@@ -48,7 +48,10 @@ pub(super) async fn show(
         .await?;
     let (name, file) = output(&view::manifest(&served.hub, &manifest).await?, number).ok_or_else(missing)?;
     let answer = send(&served.hub.content, &name, &method, &headers, Shown::Picture(file)).await?;
-    Ok(answer.ok_or_else(missing)?)
+    match answer {
+        Some(answer) => Ok(answer),
+        None => Err(gone(&served.hub, None, &name, "output").await.into()),
+    }
 }
 
 fn output(manifest: &Manifest, number: usize) -> Option<(Hash, String)> {

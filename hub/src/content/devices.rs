@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -23,15 +23,16 @@ use hyper_util::{
 use rustls::ServerConfig;
 use sosna_api::Code;
 use sosna_broker::Serial;
-use sosna_protocol::{Address, Hash};
-use sosna_store::{AssignmentState, DeviceState};
+use sosna_host::manifest::ASSIGNMENT_HEADER;
+use sosna_protocol::{Address, Hash, identity::AssignmentId};
+use sosna_store::{DeviceState, Holder};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Shown, receive, send, tls};
+use super::{Shown, keeping, receive, send, tls};
 use crate::{
     api::{Failure, Named},
     error::HubError,
@@ -50,11 +51,6 @@ const HEAD: Duration = Duration::from_secs(30);
 const HEAD_BYTES: usize = 16 * 1024;
 /// How long a connection lasts at most: what breaks off is continued by a range, what hangs ends.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// How much a device without open work may store in [`LATE_TIME`]: results that come late still count, and a
-/// device must not fill the disk.
-const LATE_BYTES: u64 = 1 << 30;
-/// See [`LATE_BYTES`].
-const LATE_TIME: Duration = Duration::from_secs(3600);
 
 /// Who has connected.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +63,6 @@ struct Peer {
 struct Serving {
     hub: Arc<Hub>,
     open: Mutex<HashMap<Address, u32>>,
-    late: Mutex<HashMap<Address, (Instant, u64)>>,
 }
 
 /// Serves devices on a listener until `shutdown` turns true. Each new connection gets the TLS configuration that
@@ -78,7 +73,7 @@ pub async fn serve(
     tls: watch::Receiver<Arc<ServerConfig>>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let serving = Arc::new(Serving { hub, open: Mutex::default(), late: Mutex::default() });
+    let serving = Arc::new(Serving { hub, open: Mutex::default() });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -148,13 +143,21 @@ async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let name = name_of(&hex)?;
+    // Whether it has stored something for an assignment is what a device asks before it goes on sending.
+    let stored = if method == Method::HEAD { assignment_of(&headers)? } else { None };
     let may = serving
         .hub
         .store
         .read(|tx| {
             Box::pin(async move {
                 admit(tx, peer).await?;
-                Ok::<_, HubError>(tx.device_may_read(&peer.device, &name).await?)
+                match stored {
+                    None => Ok::<_, HubError>(tx.device_may_read(&peer.device, &name).await?),
+                    Some(id) => {
+                        let own = tx.assignment(&id).await?.is_some_and(|one| one.device == peer.device);
+                        Ok(own && tx.held_since(&Holder::Assignment(id), &name).await?.is_some())
+                    }
+                }
             })
         })
         .await?;
@@ -176,22 +179,22 @@ async fn write(
 ) -> Result<Response, Failure> {
     let name = name_of(&hex)?;
     let length = length_of(&headers)?;
-    let at_work = serving
+    let id = assignment_of(&headers)?.ok_or_else(|| {
+        let detail =
+            format!("content is stored for an assignment; name it in the header {ASSIGNMENT_HEADER}");
+        HubError::refused(Code::Invalid, detail)
+    })?;
+    let allowed = serving
         .hub
         .store
         .read(|tx| {
             Box::pin(async move {
                 admit(tx, peer).await?;
-                let open = tx.open_assignments_of(&peer.device).await?;
-                Ok::<_, HubError>(open.iter().any(|open| open.state != AssignmentState::Offered))
+                keeping::declared(tx, &peer.device, &id).await
             })
         })
         .await?;
-    if !at_work {
-        serving.count_late(peer.device, length)?;
-    }
-    let hub = &serving.hub;
-    receive(&hub.content, name, length, hub.config.limits.content_bytes, body).await?;
+    receive(&serving.hub, Holder::Assignment(id), allowed, (name, length), body).await?;
     // Whether it was there before is nobody's business.
     Ok(StatusCode::CREATED.into_response())
 }
@@ -205,6 +208,15 @@ async fn admit(tx: &mut sosna_store::Tx, peer: Peer) -> Result<(), HubError> {
         Some(DeviceState::Probation | DeviceState::Trusted) => Ok(()),
         _ => Err(refused("the device may do nothing here until the operator has decided")),
     }
+}
+
+/// For which assignment a device speaks, where it says so.
+fn assignment_of(headers: &HeaderMap) -> Result<Option<AssignmentId>, HubError> {
+    let Some(value) = headers.get(ASSIGNMENT_HEADER) else { return Ok(None) };
+    let read = value.to_str().ok().and_then(|text| text.parse().ok()).map(Some);
+    read.ok_or_else(|| {
+        HubError::refused(Code::Invalid, format!("the header {ASSIGNMENT_HEADER} is no assignment"))
+    })
 }
 
 /// A name in an address.
@@ -234,18 +246,6 @@ impl Serving {
         }
         *count += 1;
         Some(Open { serving: self.clone(), device })
-    }
-
-    fn count_late(&self, device: Address, length: u64) -> Result<(), HubError> {
-        let mut all = lock(&self.late);
-        all.retain(|_, (since, _)| since.elapsed() < LATE_TIME);
-        let (_, bytes) = all.entry(device).or_insert_with(|| (Instant::now(), 0));
-        if bytes.saturating_add(length) > LATE_BYTES {
-            let detail = "the device has no work here and has stored much already; try again in an hour";
-            return Err(HubError::refused(Code::Forbidden, detail));
-        }
-        *bytes += length;
-        Ok(())
     }
 }
 

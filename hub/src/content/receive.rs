@@ -1,47 +1,67 @@
 //! Content that comes in: written aside as it arrives, kept only if it is what its name says.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use sosna_api::Code;
-use sosna_host::content::{ContentError, ContentStore};
+use sosna_host::content::ContentError;
 use sosna_protocol::Hash;
+use sosna_store::Holder;
 use tokio::sync::mpsc;
 
-use crate::error::HubError;
+use super::keeping::Coming;
+use crate::{error::HubError, hub::Hub};
 
 /// How long the sender may be silent.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pieces between network and disk.
 const QUEUE: usize = 8;
 
-/// Takes a body as the content of this name and length; says whether it is new.
+/// Takes a body as the content of this name and length, from somebody who may hold `allowed` bytes that nothing uses;
+/// says whether they had not sent it before. The whole body is read and checked, whether the store has it or not:
+/// that is how they show that they have it.
 ///
 /// # Errors
-/// [`Code::TooLarge`], [`Code::WrongDigest`], [`Code::Invalid`] where it breaks off, and [`HubError::File`].
+/// [`Code::TooLarge`], [`Code::Quota`], [`Code::DiskFull`], [`Code::WrongDigest`], [`Code::Invalid`] where it breaks
+/// off, and [`HubError::File`].
 pub(crate) async fn receive(
-    store: &ContentStore,
-    name: Hash,
-    length: u64,
-    most: u64,
+    hub: &Arc<Hub>,
+    holder: Holder,
+    allowed: u64,
+    (name, length): (Hash, u64),
     body: Body,
 ) -> Result<bool, HubError> {
+    let most = hub.config.limits.content_bytes;
     if length > most {
         let detail = format!("{length} bytes are more than the {most} that this hub takes; ask its operator");
         return Err(HubError::refused(Code::TooLarge, detail));
     }
+    let _coming = Coming::admit(hub, &holder, allowed, &name, length).await?;
     let (pieces, queue) = mpsc::channel(QUEUE);
-    let store = store.clone();
-    let writer = tokio::task::spawn_blocking(move || write(&store, name, length, queue));
+    let writing = hub.clone();
+    let writer = tokio::task::spawn_blocking(move || write(&writing, name, length, queue));
     let fed = feed(body, pieces).await;
     let written = writer.await.map_err(|error| HubError::internal("content could not be written", error))?;
     // A full disk, or too many bytes, ends the feeding: the writer knows why.
     match (fed, written) {
-        (_, Err(error @ HubError::File(_))) | (Ok(()), Err(error)) | (Err(error), _) => Err(error),
-        (Ok(()), Ok(new)) => Ok(new),
+        (_, Err(error @ HubError::File(_))) | (Ok(()), Err(error)) | (Err(error), _) => return Err(error),
+        (Ok(()), Ok(())) => {}
     }
+    let now = hub.now_ms();
+    hub.store
+        .write(move |tx| {
+            Box::pin(async move {
+                let is_new = tx.held_since(&holder, &name).await?.is_none();
+                tx.hold_content(&holder, &name, length, now).await?;
+                Ok(is_new)
+            })
+        })
+        .await
 }
 
 async fn feed(body: Body, pieces: mpsc::Sender<Result<Bytes, ()>>) -> Result<(), HubError> {
@@ -66,12 +86,12 @@ async fn feed(body: Body, pieces: mpsc::Sender<Result<Bytes, ()>>) -> Result<(),
 }
 
 fn write(
-    store: &ContentStore,
+    hub: &Hub,
     name: Hash,
     length: u64,
     mut queue: mpsc::Receiver<Result<Bytes, ()>>,
-) -> Result<bool, HubError> {
-    let mut incoming = store.incoming_content()?;
+) -> Result<(), HubError> {
+    let mut incoming = hub.content.incoming_content()?;
     while let Some(piece) = queue.blocking_recv() {
         let Ok(piece) = piece else {
             return Err(HubError::refused(Code::Invalid, "the content did not arrive whole; send it again"));
@@ -81,9 +101,16 @@ fn write(
             break;
         }
     }
-    let new = store.length(&name).is_none();
+    // A collection that has just found the same content useless must not remove it after it was sent again.
+    let _steady = hub.keeping.gate.blocking_read();
+    let is_new = hub.content.length(&name).is_none();
     match incoming.keep_as(&name, length) {
-        Ok(()) => Ok(new),
+        Ok(()) => {
+            if is_new {
+                hub.keeping.stored.fetch_add(length, Ordering::Relaxed);
+            }
+            Ok(())
+        }
         Err(ContentError::File(error)) => Err(error.into()),
         Err(error @ ContentError::Digest { .. }) => Err(HubError::refused(
             Code::WrongDigest,

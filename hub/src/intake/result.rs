@@ -1,6 +1,6 @@
 //! What came of assignments: commitments, results, failures.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use sosna_host::manifest::{MAX_MANIFEST, Manifest};
 use sosna_protocol::{
@@ -11,7 +11,7 @@ use sosna_protocol::{
     message::result::{Commit, Failed, Judgement, Reveal, Up, Verdict},
     result::commitment,
 };
-use sosna_store::{Assignment, AssignmentState, Revealed, Task, TaskState, Tx};
+use sosna_store::{Assignment, AssignmentState, Holder, Revealed, Task, TaskState, Tx};
 
 use super::{Heard, Trouble, admit};
 use crate::{
@@ -134,12 +134,13 @@ async fn check(
                 let Some(one) = tx.assignment(&id).await? else { return Ok(None) };
                 let Some(task) = tx.task(&one.task).await? else { return Ok(None) };
                 let Some(device) = tx.device(&one.device).await? else { return Ok(None) };
+                let held = tx.held_by(&Holder::Assignment(id)).await?;
                 let job = tx.job(&task.job).await?;
-                Ok::<_, HubError>(job.map(|job| (one, device.described.class.arch, job.spec)))
+                Ok::<_, HubError>(job.map(|job| (one, device.described.class.arch, job.spec, held)))
             })
         })
         .await?;
-    let Some((one, arch, spec)) = found.filter(|(one, _, _)| one.device == device) else {
+    let Some((one, arch, spec, held)) = found.filter(|(one, ..)| one.device == device) else {
         return Ok(Err("there is no such assignment".to_owned()));
     };
     let Some(spec) = JobSpec::read(&spec) else { return Ok(Err("the job cannot be read".to_owned())) };
@@ -170,7 +171,8 @@ async fn check(
         return Ok(Err(format!("the receipt does not hold: {error}")));
     }
     let (reveal, stdout_counts, hub) = (*reveal, spec.stdout_counts(), hub.clone());
-    let files = tokio::task::spawn_blocking(move || check_files(&hub, &reveal, stdout_counts))
+    let held = held.into_iter().collect();
+    let files = tokio::task::spawn_blocking(move || check_files(&hub, &reveal, stdout_counts, &held))
         .await
         .map_err(|error| HubError::internal("checking a result's files failed", error))?;
     Ok(files.map(|()| Revealed {
@@ -184,7 +186,17 @@ async fn check(
     }))
 }
 
-fn check_files(hub: &Hub, reveal: &Reveal, stdout_counts: bool) -> Result<(), String> {
+/// Only what the device has sent for this assignment is its result: by naming a hash it must not come to what others
+/// have sent.
+fn check_files(
+    hub: &Hub,
+    reveal: &Reveal,
+    stdout_counts: bool,
+    held: &HashMap<Hash, u64>,
+) -> Result<(), String> {
+    if !held.contains_key(&reveal.manifest) {
+        return Err("the result's manifest was not sent".to_owned());
+    }
     let manifest =
         hub.manifest(&reveal.manifest).ok_or("the result's manifest is not in the content store")?;
     let manifest = manifest.map_err(|error| sosna_host::report::line(&error))?;
@@ -196,8 +208,8 @@ fn check_files(hub: &Hub, reveal: &Reveal, stdout_counts: bool) -> Result<(), St
         return Err("the manifest has another root than the device says".to_owned());
     }
     for (name, length) in manifest.content().map_err(said)? {
-        if hub.content.length(&name) != Some(length) {
-            return Err(format!("{name} of the result is not in the content store"));
+        if held.get(&name) != Some(&length) || hub.content.length(&name) != Some(length) {
+            return Err(format!("{name} of the result was not sent"));
         }
     }
     Ok(())

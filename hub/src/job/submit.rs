@@ -16,6 +16,7 @@ use sosna_store::{Account, Job, JobState, NewJob as StoredJob, Transfer};
 
 use super::JobSpec;
 use crate::{
+    content::owned_length,
     error::HubError,
     hub::{Effect, Event, Hub},
     registry,
@@ -56,7 +57,15 @@ impl Hub {
             return Ok(Submitted { job, fresh: false });
         }
         let request = self.settle(request)?;
-        let resolved = registry::resolve(self, &request.image, request.arch.map(|arch| arch.0)).await?;
+        let arch = request.arch.map(|arch| arch.0);
+        let resolved = registry::resolve(self, &request.image, arch).await?;
+        // From the look at what is there until the job names it, nothing of it may go.
+        let _steady = self.keeping.steady().await;
+        let resolved = match resolved {
+            Some(resolved) => resolved,
+            None => registry::resolve_here(self, buyer, &request.image, arch).await?,
+        };
+        self.check_inputs(buyer, &request).await?;
         let inputs = request.inputs.iter().map(|input| input.sha256.0);
         let content: Vec<Hash> = resolved.content.into_iter().chain(inputs).collect();
         let spec = JobSpec { request, images: resolved.images };
@@ -199,8 +208,13 @@ impl Hub {
                 "`{path}` must be an absolute path without `.`, `..` or empty parts"
             )));
         }
+        Ok(request)
+    }
+
+    /// Inputs must be here, and must have been sent by the buyer: who knows a hash need not have what it is of.
+    async fn check_inputs(&self, buyer: &str, request: &NewJob) -> Result<(), HubError> {
         for input in &request.inputs {
-            match self.content.length(&input.sha256) {
+            match owned_length(self, buyer, &input.sha256).await? {
                 Some(length) if length == input.length => {}
                 Some(length) => {
                     let detail =
@@ -208,12 +222,15 @@ impl Hub {
                     return Err(HubError::refused(Code::WrongDigest, detail));
                 }
                 None => {
-                    let detail = format!("the input {} is not here; upload it first", *input.sha256);
+                    let detail = format!(
+                        "the input {} is not here, or was not sent by you; upload it first",
+                        *input.sha256
+                    );
                     return Err(HubError::refused(Code::MissingContent, detail));
                 }
             }
         }
-        Ok(request)
+        Ok(())
     }
 
     /// The most that one replica of one task may cost: what the buyer's limit leaves for each, or what the dearest

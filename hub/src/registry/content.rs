@@ -1,26 +1,36 @@
 //! Images in the hub's own content store: everything that a device will need is there, whole.
 
-use std::fs;
-
 use sosna_api::{
     Code,
     job::{ContentImage, ImageSpec},
 };
-use sosna_host::content::ContentStore;
+use sosna_host::file::FileError;
 use sosna_protocol::{Hash, resources::Arch};
 
 use super::{Configuration, Descriptor, MAX_MANIFEST, Manifest, Resolved, refused};
 use crate::{
+    content::owned_length,
     error::HubError,
+    hub::Hub,
     job::{ResolvedImage, Source},
 };
 
-pub(super) fn resolve(
-    store: &ContentStore,
+/// What of the store an image is looked for in: what its buyer has sent.
+#[derive(Clone, Copy)]
+struct Own<'a> {
+    hub: &'a Hub,
+    buyer: &'a str,
+    image: &'a str,
+}
+
+pub(super) async fn resolve(
+    hub: &Hub,
+    buyer: &str,
     image: &ContentImage,
     arch: Option<Arch>,
 ) -> Result<Resolved, HubError> {
     let name = ImageSpec::Content(image.clone()).to_string();
+    let own = Own { hub, buyer, image: &name };
     let platform = *image.platform;
     if let Some(wanted) = arch.filter(|wanted| *wanted != platform) {
         let (wanted, has) = (wanted.oci(), platform.oci());
@@ -35,7 +45,7 @@ pub(super) fn resolve(
             format!("the {what} of the image {name} cannot be used: {reason}; build it again"),
         )
     };
-    let bytes = read(store, &name, "manifest", &image.manifest, None)?;
+    let bytes = own.read("manifest", &image.manifest, None).await?;
     let manifest = Manifest::read(&bytes).map_err(|error| broken("manifest", &error))?;
     let Some(config) = manifest.config.filter(|_| manifest.manifests.is_none()) else {
         return Err(broken("manifest", &"it is an index; name the manifest of one platform"));
@@ -44,7 +54,7 @@ pub(super) fn resolve(
         descriptor.sha256().ok_or_else(|| broken("manifest", &format!("{} is no SHA-256", descriptor.digest)))
     };
     let config_name = digest(&config)?;
-    let bytes = read(store, &name, "configuration", &config_name, Some(config.size))?;
+    let bytes = own.read("configuration", &config_name, Some(config.size)).await?;
     let found: Configuration =
         serde_json::from_slice(&bytes).map_err(|error| broken("configuration", &error))?;
     if found.platform.arch() != Some(platform) {
@@ -54,51 +64,46 @@ pub(super) fn resolve(
     let mut content = vec![*image.manifest, config_name];
     for (number, layer) in manifest.layers.iter().enumerate() {
         let layer_name = digest(layer)?;
-        check_length(store, &name, &format!("layer {number}"), &layer_name, layer.size)?;
+        own.check(&format!("layer {number}"), &layer_name, Some(layer.size)).await?;
         content.push(layer_name);
     }
     let images = vec![ResolvedImage { arch: image.platform, manifest: image.manifest, source: Source::Hub }];
     Ok(Resolved { images, content })
 }
 
-fn check_length(
-    store: &ContentStore,
-    image: &str,
-    what: &str,
-    name: &Hash,
-    expected: u64,
-) -> Result<(), HubError> {
-    match store.length(name) {
-        Some(found) if found == expected => Ok(()),
-        Some(found) => {
-            let detail = format!(
-                "the {what} of the image {image} has {found} bytes, and its manifest says {expected}"
-            );
-            refused(Code::Invalid, detail)
-        }
-        None => {
-            let detail = format!(
-                "the {what} of the image {image}, sha256:{name}, is not in the hub's store; upload it first"
-            );
-            refused(Code::MissingContent, detail)
+impl Own<'_> {
+    /// How long a part is, which must be there.
+    async fn check(self, what: &str, name: &Hash, expected: Option<u64>) -> Result<u64, HubError> {
+        let image = self.image;
+        match owned_length(self.hub, self.buyer, name).await? {
+            Some(found) if expected.is_none_or(|expected| expected == found) => Ok(found),
+            Some(found) => {
+                let expected = expected.unwrap_or_default();
+                let detail = format!(
+                    "the {what} of the image {image} has {found} bytes, and its manifest says {expected}"
+                );
+                refused(Code::Invalid, detail)
+            }
+            None => {
+                let detail = format!(
+                    "the {what} of the image {image}, sha256:{name}, is not in the hub's store, or was not sent by \
+                     you; upload it first"
+                );
+                refused(Code::MissingContent, detail)
+            }
         }
     }
-}
 
-fn read(
-    store: &ContentStore,
-    image: &str,
-    what: &str,
-    name: &Hash,
-    expected: Option<u64>,
-) -> Result<Vec<u8>, HubError> {
-    let length = store.length(name).unwrap_or_default();
-    check_length(store, image, what, name, expected.unwrap_or(length))?;
-    if length > MAX_MANIFEST {
-        let detail =
-            format!("the {what} of the image {image} has {length} bytes; {MAX_MANIFEST} are the most");
-        return refused(Code::TooLarge, detail);
+    async fn read(self, what: &str, name: &Hash, expected: Option<u64>) -> Result<Vec<u8>, HubError> {
+        let length = self.check(what, name, expected).await?;
+        if length > MAX_MANIFEST {
+            let detail = format!(
+                "the {what} of the image {} has {length} bytes; {MAX_MANIFEST} are the most",
+                self.image
+            );
+            return refused(Code::TooLarge, detail);
+        }
+        let path = self.hub.content.path(name);
+        tokio::fs::read(&path).await.map_err(|error| FileError::of("read", &path)(error).into())
     }
-    let path = store.path(name);
-    fs::read(&path).map_err(|error| sosna_host::file::FileError::of("read", &path)(error).into())
 }

@@ -6,6 +6,8 @@
 mod content;
 mod remote;
 
+pub(crate) use remote::PATIENCE;
+
 use serde::Deserialize;
 use sosna_api::{Code, job::ImageSpec};
 use sosna_protocol::{Hash, resources::Arch};
@@ -26,19 +28,34 @@ pub struct Resolved {
     pub content: Vec<Hash>,
 }
 
-/// Settles which manifests an image is, for one architecture or for all that there are.
+/// Settles which manifests an image in a registry is, for one architecture or for all that there are; `None` for one
+/// in the hub's own store.
 ///
 /// # Errors
-/// [`Code::UnknownImage`], [`Code::UnreachableRegistry`], [`Code::WrongDigest`], [`Code::MissingContent`],
-/// [`Code::Invalid`]; each names the image and what to do.
-pub async fn resolve(hub: &Hub, image: &ImageSpec, arch: Option<Arch>) -> Result<Resolved, HubError> {
+/// [`Code::UnknownImage`], [`Code::UnreachableRegistry`], [`Code::WrongDigest`], [`Code::Invalid`]; each names the
+/// image and what to do.
+pub async fn resolve(hub: &Hub, image: &ImageSpec, arch: Option<Arch>) -> Result<Option<Resolved>, HubError> {
     match image {
-        ImageSpec::Reference(reference) => remote::resolve(reference, arch).await,
-        ImageSpec::Content(image) => {
-            let (store, image) = (hub.content.clone(), image.clone());
-            tokio::task::spawn_blocking(move || content::resolve(&store, &image, arch))
-                .await
-                .map_err(|error| HubError::internal("an image could not be looked at", error))?
+        ImageSpec::Reference(reference) => remote::resolve(hub, reference, arch).await.map(Some),
+        ImageSpec::Content(_) => Ok(None),
+    }
+}
+
+/// The same for an image that a buyer has sent to the hub's own store. What it consists of may be collected until a
+/// job names it: the caller sees to that.
+///
+/// # Errors
+/// [`Code::MissingContent`], [`Code::UnknownImage`], [`Code::Invalid`].
+pub(crate) async fn resolve_here(
+    hub: &Hub,
+    buyer: &str,
+    image: &ImageSpec,
+    arch: Option<Arch>,
+) -> Result<Resolved, HubError> {
+    match image {
+        ImageSpec::Content(image) => content::resolve(hub, buyer, image, arch).await,
+        ImageSpec::Reference(name) => {
+            refused(Code::Invalid, format!("the image {name} is not one of the hub's own store"))
         }
     }
 }

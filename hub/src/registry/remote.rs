@@ -1,94 +1,45 @@
 //! Images in registries (OCI distribution specification, "Pulling manifests").
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use oci_client::{
-    Client, Reference,
-    client::{ClientConfig, ClientProtocol},
-    errors::{OciDistributionError, OciErrorCode},
-    manifest::{
-        IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
-        OCI_IMAGE_MEDIA_TYPE,
-    },
-    secrets::RegistryAuth,
-};
+use reqwest::{Response, StatusCode};
 use sosna_api::Code;
 use sosna_protocol::{Hash, hash::sha256, resources::Arch};
+use sosna_registry::{Kind, Reference, RegistryAuth, RegistryError, reason};
 
 use super::{Configuration, Descriptor, MAX_MANIFEST, Manifest, Resolved, refused, sha256_of};
 use crate::{
     error::HubError,
+    hub::Hub,
     job::{ResolvedImage, Source},
 };
 
 /// How long a registry may be silent.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the whole may take.
 const MOST: Duration = Duration::from_secs(60);
 
-const ACCEPTED: &[&str] = &[
-    OCI_IMAGE_MEDIA_TYPE,
-    IMAGE_MANIFEST_MEDIA_TYPE,
-    OCI_IMAGE_INDEX_MEDIA_TYPE,
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE,
-];
-
 /// A registry, and what it is asked for.
 struct Asking<'a> {
-    client: Client,
+    hub: &'a Hub,
     text: &'a str,
     reference: Reference,
 }
 
-pub(super) async fn resolve(text: &str, arch: Option<Arch>) -> Result<Resolved, HubError> {
-    let reference: Reference = text.parse().map_err(|error| {
-        let form = "a reference is `host[:port]/name[:tag][@sha256:…]`";
-        HubError::refused(Code::Invalid, format!("`{text}` is no image reference ({error}); {form}"))
-    })?;
-    if reference.digest().is_some_and(|digest| sha256_of(digest).is_none()) {
-        return refused(
-            Code::Invalid,
-            format!("`{text}` names a digest that is no SHA-256; use the image's SHA-256"),
-        );
-    }
-    let client = client(reference.resolve_registry())?;
-    let asking = Asking { client, text, reference };
+pub(super) async fn resolve(hub: &Hub, text: &str, arch: Option<Arch>) -> Result<Resolved, HubError> {
+    let reference: Reference =
+        text.parse().map_err(|error| HubError::refused(Code::Invalid, format!("`{text}`: {error}")))?;
+    let asking = Asking { hub, text, reference };
     tokio::time::timeout(MOST, asking.resolve(arch))
         .await
         .unwrap_or_else(|_| Err(asking.unreachable(&"it takes too long")))
-}
-
-fn client(registry: &str) -> Result<Client, HubError> {
-    // Whoever can change what goes over loopback rules this machine anyway. Elsewhere a registry without TLS
-    // would let the network choose what runs.
-    let protocol = if is_loopback(registry) {
-        ClientProtocol::HttpsExcept(vec![registry.to_owned()])
-    } else {
-        ClientProtocol::Https
-    };
-    let config = ClientConfig {
-        protocol,
-        platform_resolver: None,
-        connect_timeout: Some(PATIENCE),
-        read_timeout: Some(PATIENCE),
-        user_agent: concat!("sosna-hub/", env!("CARGO_PKG_VERSION")),
-        ..ClientConfig::default()
-    };
-    Client::try_from(config).map_err(|error| HubError::internal("no registry client could be made", error))
-}
-
-fn is_loopback(registry: &str) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 // === impl Asking ===
 
 impl Asking<'_> {
     async fn resolve(&self, wanted: Option<Arch>) -> Result<Resolved, HubError> {
-        let (bytes, digest) = self.manifest(&self.reference).await?;
+        let (bytes, digest) = self.manifest().await?;
         let manifest = Manifest::read(&bytes).map_err(|reason| self.unusable(&reason))?;
         let found = match &manifest.manifests {
             Some(entries) => choose(entries, wanted),
@@ -102,7 +53,7 @@ impl Asking<'_> {
             );
             return refused(Code::UnknownImage, detail);
         }
-        let source = format!("{}/{}", self.reference.registry(), self.reference.repository());
+        let source = self.reference.to_string();
         let resolved = |(arch, manifest): (Arch, Hash)| ResolvedImage {
             arch: arch.into(),
             manifest: manifest.into(),
@@ -124,16 +75,8 @@ impl Asking<'_> {
         if config.size > MAX_MANIFEST {
             return Err(self.unusable("its configuration is too long"));
         }
-        let blob = self.client.pull_blob_stream(&self.reference, config.digest.as_str()).await;
-        let mut blob = blob.map_err(|error| self.failed(error))?.stream;
-        let mut bytes = Vec::new();
-        while let Some(piece) = blob.next().await {
-            let piece = piece.map_err(|error| self.unreachable(&error))?;
-            if (bytes.len() + piece.len()) as u64 > config.size {
-                return Err(self.wrong(&config.digest));
-            }
-            bytes.extend_from_slice(&piece);
-        }
+        let answer = self.ask(Kind::Blob, &config.digest).await?;
+        let bytes = self.body(answer, config.size).await?.ok_or_else(|| self.wrong(&config.digest))?;
         if sha256(&bytes) != name {
             return Err(self.wrong(&config.digest));
         }
@@ -144,48 +87,70 @@ impl Asking<'_> {
     }
 
     /// A manifest's bytes, and the digest that they really have.
-    async fn manifest(&self, reference: &Reference) -> Result<(bytes::Bytes, Hash), HubError> {
-        let answer = self.client.pull_manifest_raw(reference, &RegistryAuth::Anonymous, ACCEPTED).await;
-        let (bytes, said) = answer.map_err(|error| self.failed(error))?;
-        if bytes.len() as u64 > MAX_MANIFEST {
-            return Err(self.unusable("it is too long"));
-        }
+    async fn manifest(&self) -> Result<(Vec<u8>, Hash), HubError> {
+        let named = self.reference.digest().map(|digest| digest.to_string());
+        let what = named.as_deref().or(self.reference.tag()).unwrap_or("latest");
+        let answer = self.ask(Kind::Manifest, what).await?;
+        let said = answer.headers().get("docker-content-digest");
+        let said = said.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let bytes = self.body(answer, MAX_MANIFEST).await?.ok_or_else(|| self.unusable("it is too long"))?;
         let digest = sha256(&bytes);
-        let expected = [reference.digest(), Some(said.as_str())];
-        match expected.into_iter().flatten().find(|one| sha256_of(one) != Some(digest)) {
-            Some(expected) => Err(self.wrong(expected)),
+        match named.into_iter().chain(said).find(|one| sha256_of(one) != Some(digest)) {
+            Some(expected) => Err(self.wrong(&expected)),
             None => Ok((bytes, digest)),
         }
     }
 
-    fn failed(&self, error: OciDistributionError) -> HubError {
-        let unknown = || {
-            let detail = format!(
-                "the registry has no image {}, or does not show it to strangers; check name and tag, or send the image \
-                 with `oci:` or `docker-archive:`",
-                self.text
-            );
-            HubError::refused(Code::UnknownImage, detail)
-        };
-        match error {
-            OciDistributionError::DigestError(_) => {
-                self.wrong(self.reference.digest().unwrap_or("its digest"))
+    /// Asks for a manifest or blob; the answer is a success.
+    async fn ask(&self, kind: Kind, what: &str) -> Result<Response, HubError> {
+        let registries = &self.hub.registries;
+        let answer = registries.get(&self.reference, &RegistryAuth::Anonymous, kind, what, 0).await;
+        let answer = answer.map_err(|error| match error {
+            RegistryError::Denied(denied) => {
+                let detail = format!("the image {} cannot be asked for: {denied}", self.text);
+                HubError::refused(Code::Forbidden, detail)
             }
-            OciDistributionError::ImageManifestNotFoundError(_)
-            | OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_)
-            | OciDistributionError::ServerError { code: 401 | 403 | 404, .. } => unknown(),
-            OciDistributionError::RegistryError { envelope, .. }
-                if envelope.errors.iter().all(|one| one.code != OciErrorCode::Toomanyrequests) =>
-            {
-                unknown()
-            }
-            error => self.unreachable(&sosna_host::report::line(&error)),
+            RegistryError::Unauthorised(_) => self.unknown(),
+            other => self.unreachable(&other),
+        })?;
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            // Registries answer a name that cannot be with 400.
+            StatusCode::NOT_FOUND
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::BAD_REQUEST => Err(self.unknown()),
+            status => Err(self.unreachable(&format!("it answers HTTP {status}"))),
         }
     }
 
+    /// An answer's bytes; `None` where they are more than `most`.
+    async fn body(&self, mut answer: Response, most: u64) -> Result<Option<Vec<u8>>, HubError> {
+        let mut bytes = Vec::new();
+        loop {
+            let piece = tokio::time::timeout(PATIENCE, answer.chunk()).await;
+            let piece = piece.map_err(|_| self.unreachable(&"it stopped in the middle"))?;
+            let Some(piece) = piece.map_err(|error| self.unreachable(&reason(error)))? else {
+                return Ok(Some(bytes));
+            };
+            if (bytes.len() + piece.len()) as u64 > most {
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&piece);
+        }
+    }
+
+    fn unknown(&self) -> HubError {
+        let detail = format!(
+            "the registry has no image {}, or does not show it to strangers; check name and tag, or send the image \
+             with `oci:` or `docker-archive:`",
+            self.text
+        );
+        HubError::refused(Code::UnknownImage, detail)
+    }
+
     fn unreachable(&self, reason: &dyn std::fmt::Display) -> HubError {
-        let registry = self.reference.registry();
+        let registry = self.reference.host();
         let detail = format!(
             "the registry {registry} does not answer for the image {}: {reason}; try again later",
             self.text
@@ -220,19 +185,4 @@ fn choose(entries: &[Descriptor], wanted: Option<Arch>) -> Vec<(Arch, Hash)> {
         .filter(|arch| wanted.is_none_or(|wanted| wanted == *arch))
         .filter_map(known)
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_spoken_to_without_tls() {
-        for registry in ["localhost:5000", "127.0.0.1:5000", "127.0.0.1", "[::1]:5000", "localhost"] {
-            assert!(is_loopback(registry), "{registry}");
-        }
-        for registry in ["localhost.example:5000", "10.0.0.1:5000", "registry.example", "127.0.0.1.example"] {
-            assert!(!is_loopback(registry), "{registry}");
-        }
-    }
 }

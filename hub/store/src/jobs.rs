@@ -115,8 +115,9 @@ impl Tx {
             .bind(int(job.created_ms));
         self.run(query).await?;
         for name in content {
-            let query =
-                sqlx::query("INSERT INTO job_content (job, sha256) VALUES (?, ?) ON CONFLICT DO NOTHING");
+            let query = sqlx::query(
+                "INSERT INTO job_content (job, sha256, is_result) VALUES (?, ?, 0) ON CONFLICT DO NOTHING",
+            );
             self.run(query.bind(&job.id.0[..]).bind(&name.0[..])).await?;
         }
         Ok(())
@@ -212,7 +213,10 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn add_job_content(&mut self, id: &JobId, name: &Hash) -> Result<(), StoreError> {
-        let query = sqlx::query("INSERT INTO job_content (job, sha256) VALUES (?, ?) ON CONFLICT DO NOTHING");
+        let query = sqlx::query(
+            "INSERT INTO job_content (job, sha256, is_result) VALUES (?, ?, 1)
+             ON CONFLICT DO UPDATE SET is_result = 1",
+        );
         self.run(query.bind(&id.0[..]).bind(&name.0[..])).await.map(drop)
     }
 }

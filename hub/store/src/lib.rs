@@ -10,6 +10,7 @@
 mod assignments;
 mod backup;
 mod column;
+mod content;
 mod devices;
 mod jobs;
 mod ledger;
@@ -23,6 +24,7 @@ mod windows;
 mod writer;
 
 pub use assignments::{Assignment, AssignmentState, NewAssignment, Revealed};
+pub use content::Holder;
 pub use devices::{Certificate, Described, Device, DeviceState, NewDevice};
 pub use jobs::{Job, JobState, NewJob};
 pub use ledger::{Account, Entry, LedgerError, Transfer};

@@ -89,7 +89,7 @@ impl Actor {
             Act::Commit { honest } => {
                 let result =
                     if honest { "the truth".to_owned() } else { format!("{}", self.device.address()) };
-                let reveal = self.device.outcome(world, &offer, &result);
+                let reveal = self.device.outcome(world, &offer, &result).await;
                 let commit = self.device.commitment(world, &reveal);
                 if shown.is_none() {
                     self.work.last_mut().unwrap().1 = Some(reveal);
@@ -101,7 +101,7 @@ impl Actor {
                 None => None,
             },
             Act::RevealOther => {
-                let reveal = self.device.outcome(world, &offer, "something else");
+                let reveal = self.device.outcome(world, &offer, "something else").await;
                 Some((Kind::Result, self.device.say(world, &reveal).await))
             }
             Act::Beat => {
@@ -147,7 +147,7 @@ impl Actor {
                     let shown = if offer.commits {
                         self.device.commit(world, &offer, "the truth").await
                     } else {
-                        let shown = self.device.outcome(world, &offer, "the truth");
+                        let shown = self.device.outcome(world, &offer, "the truth").await;
                         self.device.reveal(world, &shown).await;
                         shown
                     };

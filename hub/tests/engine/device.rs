@@ -33,6 +33,7 @@ use sosna_protocol::{
     result::{Cause, Usage, commitment},
     topic::Kind,
 };
+use sosna_store::{Holder, StoreError};
 
 use crate::world::{SOON, World};
 
@@ -278,7 +279,32 @@ impl Device {
     }
 
     /// The result that a task wrote to its standard output, uploaded.
-    pub(crate) fn outcome(&mut self, world: &World, offer: &Offer, said: &str) -> Reveal {
+    pub(crate) async fn outcome(&mut self, world: &World, offer: &Offer, said: &str) -> Reveal {
+        let (reveal, sent) = self.outcome_unsent(world, offer, said);
+        let (holder, now) = (Holder::Assignment(offer.id), world.hub.now_ms());
+        world
+            .hub
+            .store
+            .write(move |tx| {
+                Box::pin(async move {
+                    for (name, length) in sent {
+                        tx.hold_content(&holder, &name, length as u64, now).await?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+            })
+            .await
+            .unwrap();
+        reveal
+    }
+
+    /// The same, where the hub has its content from somebody else; and that content.
+    pub(crate) fn outcome_unsent(
+        &mut self,
+        world: &World,
+        offer: &Offer,
+        said: &str,
+    ) -> (Reveal, [(Hash, usize); 3]) {
         let stdout = world.hub.content.put(said.as_bytes()).unwrap();
         let stderr = world.hub.content.put(b"").unwrap();
         let manifest = Manifest {
@@ -292,6 +318,7 @@ impl Device {
         let root = manifest.root(true).unwrap();
         let json = manifest.to_json();
         let name = world.hub.content.put(&json).unwrap();
+        let sent = [(stdout, said.len()), (stderr, 0), (name, json.len())];
         let usage = Usage { cpu_ns: 1, peak_memory: 2, wall_ms: 3 };
         let receipt = Receipt {
             hub: world.hub.address(),
@@ -305,7 +332,7 @@ impl Device {
         };
         let domain = Domain::off_chain(world.hub.address());
         self.receipts.insert(offer.id, receipt.digest(&domain));
-        Reveal {
+        let reveal = Reveal {
             assignment: offer.id,
             cause: Cause::Exited,
             exit_code: 0,
@@ -315,7 +342,8 @@ impl Device {
             manifest_length: json.len() as u64,
             usage,
             receipt: receipt.sign(&domain, &self.key).unwrap(),
-        }
+        };
+        (reveal, sent)
     }
 
     pub(crate) fn commitment(&self, world: &World, reveal: &Reveal) -> Commit {
@@ -327,7 +355,7 @@ impl Device {
     }
 
     pub(crate) async fn commit(&mut self, world: &World, offer: &Offer, said: &str) -> Reveal {
-        let reveal = self.outcome(world, offer, said);
+        let reveal = self.outcome(world, offer, said).await;
         let commit = self.commitment(world, &reveal);
         self.say(world, &commit).await;
         reveal

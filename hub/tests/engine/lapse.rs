@@ -24,12 +24,12 @@ async fn a_lost_lease_goes_to_another_and_the_late_result_counts_if_it_is_first(
     devices[other].accept(&world, &again).await;
     // The hub says nothing about it: it may still count.
     devices[slow].beat(&world, &[offer.id]).await;
-    let shown = devices[slow].outcome(&world, &offer, "late, but first");
+    let shown = devices[slow].outcome(&world, &offer, "late, but first").await;
     devices[slow].reveal(&world, &shown).await;
     assert_eq!(devices[slow].verdict(&world, &offer).await, (Judgement::Accepted, offer.price));
     devices[other].told(&world, |told| (*told == Told::Cancel(again.id)).then_some(())).await;
     assert_eq!(world.ended(job).await, JobState::Succeeded);
-    let shown = devices[other].outcome(&world, &again, "late, but first");
+    let shown = devices[other].outcome(&world, &again, "late, but first").await;
     devices[other].reveal(&world, &shown).await;
     assert_eq!(world.earned(&devices[other]).await, Amount::ZERO);
     world.check_books().await;
@@ -45,10 +45,10 @@ async fn a_late_result_after_another_was_faster_is_late() {
     world.pass(61_000);
     let (other, again) = offers(&world, &mut devices, 1).await[0];
     devices[other].accept(&world, &again).await;
-    let shown = devices[other].outcome(&world, &again, "x");
+    let shown = devices[other].outcome(&world, &again, "x").await;
     devices[other].reveal(&world, &shown).await;
     assert_eq!(world.ended(job).await, JobState::Succeeded);
-    let shown = devices[slow].outcome(&world, &offer, "x");
+    let shown = devices[slow].outcome(&world, &offer, "x").await;
     devices[slow].reveal(&world, &shown).await;
     assert_eq!(devices[slow].verdict(&world, &offer).await, (Judgement::Late, Amount::ZERO));
     assert_eq!(world.stored(&devices[slow]).await.invalid, 0);
@@ -94,7 +94,7 @@ async fn an_unanswered_offer_is_taken_back_and_made_again() {
     };
     device.accept(&world, &offer).await;
     device.accept(&world, &again).await;
-    let shown = device.outcome(&world, &again, "x");
+    let shown = device.outcome(&world, &again, "x").await;
     device.reveal(&world, &shown).await;
     assert_eq!(world.ended(job).await, JobState::Succeeded);
     assert_eq!(world.tasks(job).await[0].attempts, 0);
@@ -111,7 +111,7 @@ async fn a_refusal_for_now_is_asked_again_later_and_never_fails_the_task() {
     }
     let offer = device.take(&world).await;
     assert_eq!(world.tasks(job).await[0].attempts, 0);
-    let shown = device.outcome(&world, &offer, "x");
+    let shown = device.outcome(&world, &offer, "x").await;
     device.reveal(&world, &shown).await;
     assert_eq!(world.ended(job).await, JobState::Succeeded);
 }
@@ -170,7 +170,7 @@ async fn a_device_that_lost_its_data_begins_anew() {
     device.hello(&world).await;
     let again = device.take(&world).await;
     assert_ne!(again.id, offer.id);
-    let shown = device.outcome(&world, &again, "x");
+    let shown = device.outcome(&world, &again, "x").await;
     device.reveal(&world, &shown).await;
     assert_eq!(world.ended(job).await, JobState::Succeeded);
 }

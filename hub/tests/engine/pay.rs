@@ -15,7 +15,7 @@ use crate::{
 async fn work(world: &World, device: &mut Device) -> Amount {
     let job = world.submit(1, 1).await;
     let offer = device.take(world).await;
-    let shown = device.outcome(world, &offer, "x");
+    let shown = device.outcome(world, &offer, "x").await;
     device.reveal(world, &shown).await;
     device.verdict(world, &offer).await;
     assert_eq!(world.ended(job).await, JobState::Succeeded);

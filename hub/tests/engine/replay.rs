@@ -29,7 +29,7 @@ async fn every_frame_given_again_changes_nothing() {
     let mut shown = Vec::new();
     for (place, offer) in &both {
         let device = &mut devices[*place];
-        let reveal = device.outcome(&world, offer, "x");
+        let reveal = device.outcome(&world, offer, "x").await;
         let commit = device.commitment(&world, &reveal);
         frames.push((*place, Kind::Result, device.say(&world, &commit).await));
         shown.push(reveal);

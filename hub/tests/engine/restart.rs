@@ -80,7 +80,7 @@ async fn a_lapsed_lease_is_remembered() {
     world.pass(61_000);
     world.until(job, |all| all[0].state == AssignmentState::Expired).await;
     again(&mut world, &mut devices).await;
-    let shown = devices[0].outcome(&world, &offer, "x");
+    let shown = devices[0].outcome(&world, &offer, "x").await;
     devices[0].reveal(&world, &shown).await;
     assert_eq!(devices[0].verdict(&world, &offer).await, (Judgement::Accepted, offer.price));
 }

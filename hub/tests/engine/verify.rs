@@ -16,7 +16,7 @@ async fn one_device_alone_is_offered_shows_is_paid_and_holds_its_voucher() {
     let offer = device.take(&world).await;
     assert!(!offer.commits);
     assert!(world.balance(sosna_store::Account::Job(job)).await > Amount::ZERO);
-    let shown = device.outcome(&world, &offer, "done");
+    let shown = device.outcome(&world, &offer, "done").await;
     device.reveal(&world, &shown).await;
     assert_eq!(device.verdict(&world, &offer).await, (Judgement::Accepted, offer.price));
     assert_eq!(world.ended(job).await, JobState::Succeeded);
@@ -132,7 +132,7 @@ async fn what_was_not_committed_to_or_is_not_there_is_no_result() {
         shown.push(devices[*place].commit(&world, offer, "agreed").await);
     }
     // One shows something else than it had committed to, the other a manifest that it never uploaded.
-    let other = devices[first[0].0].outcome(&world, &first[0].1, "changed my mind");
+    let other = devices[first[0].0].outcome(&world, &first[0].1, "changed my mind").await;
     devices[first[0].0].reveal_when_closed(&world, &other).await;
     let mut missing = shown[1];
     missing.manifest = Hash([99; 32]);
@@ -140,7 +140,7 @@ async fn what_was_not_committed_to_or_is_not_there_is_no_result() {
     world.until(job, |all| all.iter().filter(|one| one.state == AssignmentState::Failed).count() == 2).await;
     let explanations: Vec<_> = world.assignments(job).await.into_iter().map(|one| one.explanation).collect();
     assert!(explanations.iter().any(|why| why.contains("committed to")), "{explanations:?}");
-    assert!(explanations.iter().any(|why| why.contains("not in the content store")), "{explanations:?}");
+    assert!(explanations.iter().any(|why| why.contains("manifest was not sent")), "{explanations:?}");
 
     let second = offers(&world, &mut devices, 2).await;
     assert!(second.iter().all(|(place, _)| first.iter().all(|(before, _)| before != place)));
@@ -155,13 +155,30 @@ async fn what_was_not_committed_to_or_is_not_there_is_no_result() {
     assert_eq!(world.earned(&devices[first[0].0]).await, Amount::ZERO);
 }
 
+/// A hash is no key for devices either: with a buyer on its side, a device could else read whatever it has the name of.
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_a_device_has_not_sent_is_no_result_of_its() {
+    let world = World::new().await;
+    let mut device = world.device().await;
+    let job = world.submit(1, 1).await;
+    let offer = device.take(&world).await;
+    // All of it is in the hub's store, from others.
+    let (shown, _) = device.outcome_unsent(&world, &offer, "somebody's secret");
+    device.reveal(&world, &shown).await;
+    world.until(job, |all| all.iter().any(|one| one.explanation.contains("was not sent"))).await;
+    let secret = sosna_protocol::hash::sha256(b"somebody's secret");
+    assert!(
+        !world.read(move |tx| Box::pin(async move { Ok(tx.buyer_may_read("buyer", &secret).await?) })).await
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_that_somebody_else_signed_is_no_result() {
     let world = World::new().await;
     let mut device = world.device().await;
     let job = world.submit(1, 1).await;
     let offer = device.take(&world).await;
-    let mut shown = device.outcome(&world, &offer, "done");
+    let mut shown = device.outcome(&world, &offer, "done").await;
     shown.receipt.0[5] ^= 1;
     device.reveal(&world, &shown).await;
     world.until(job, |all| all.iter().any(|one| one.explanation.contains("receipt"))).await;

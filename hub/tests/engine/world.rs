@@ -18,7 +18,7 @@ use sosna_protocol::{
     identity::{JobId, Sign as _},
     topic::Kind,
 };
-use sosna_store::{Account, Assignment, Job, JobState, Role, Store, Task, Tx, Work};
+use sosna_store::{Account, Assignment, Holder, Job, JobState, Role, Store, StoreError, Task, Tx, Work};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -181,6 +181,20 @@ impl World {
                 "digest": format!("sha256:{layer}"), "size": 7 }],
         });
         let manifest = self.hub.content.put(manifest.to_string().as_bytes()).unwrap();
+        let now = self.hub.now_ms();
+        self.hub
+            .store
+            .write(move |tx| {
+                Box::pin(async move {
+                    let buyer = Holder::Person("buyer".to_owned());
+                    for name in [layer, config_name, manifest] {
+                        tx.hold_content(&buyer, &name, 1, now).await?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+            })
+            .await
+            .unwrap();
         let verification = if replicas == 1 { "none".to_owned() } else { format!("replicate:{replicas}") };
         let mut request = json!({
             "image": { "content": { "manifest": manifest.to_string(), "platform": "amd64" } },

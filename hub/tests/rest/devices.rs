@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration, time::SystemTime};
 
 use reqwest::{Client, StatusCode};
 use sosna_broker::CertificateAuthority;
+use sosna_host::manifest::ASSIGNMENT_HEADER;
 use sosna_host::{
     clock::SystemClock,
     tls::{self, Pin, TlsKey},
@@ -87,6 +88,11 @@ impl Listening {
         build(Hash(authority.spki_sha256()), Some((issued.der, &key)))
     }
 
+    /// A request to store content for the device's assignment.
+    fn put(&self, client: &Client, name: &[u8]) -> reqwest::RequestBuilder {
+        client.put(self.url(name)).header(ASSIGNMENT_HEADER, self.assignment.to_string())
+    }
+
     fn url(&self, bytes: &[u8]) -> String {
         format!("https://{}/content/sha256/{}", self.address, sha256(bytes))
     }
@@ -120,14 +126,14 @@ async fn a_device_reads_what_its_work_needs_and_stores_what_it_makes() {
     assert_eq!(other.1.bytes().await.unwrap(), none.1.bytes().await.unwrap());
     assert_eq!(client.head(&secret).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     for bytes in [&b"secret"[..], b"new", b""] {
-        let stored = client.put(listening.url(bytes)).body(bytes).header("content-length", bytes.len());
+        let stored = listening.put(&client, bytes).body(bytes).header("content-length", bytes.len());
         assert_eq!(stored.send().await.unwrap().status(), StatusCode::CREATED);
         assert_eq!(client.get(listening.url(bytes)).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     }
     assert_eq!(listening.setup.hub.content.length(&sha256(b"new")), Some(3));
-    let wrong = client.put(listening.url(b"right")).body("wrong").send().await.unwrap();
+    let wrong = listening.put(&client, b"right").body("wrong").send().await.unwrap();
     assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
-    let long = client.put(listening.url(b"long")).body(vec![0; (1 << 20) + 1]).send().await;
+    let long = listening.put(&client, b"long").body(vec![0; (1 << 20) + 1]).send().await;
     assert!(long.is_err() || long.unwrap().status() == StatusCode::PAYLOAD_TOO_LARGE);
 
     // Once the work is over, so is the reading. What comes late still comes.
@@ -142,8 +148,61 @@ async fn a_device_reads_what_its_work_needs_and_stores_what_it_makes() {
         })
         .await;
     assert_eq!(client.get(&layer).send().await.unwrap().status(), StatusCode::NOT_FOUND);
-    let late = client.put(listening.url(b"late")).body("late").send().await.unwrap();
+    let late = listening.put(&client, b"late").body("late").send().await.unwrap();
     assert_eq!(late.status(), StatusCode::CREATED);
+    // Until the task is over.
+    listening
+        .setup
+        .write(move |tx| {
+            Box::pin(async move {
+                let task = tx.assignment(&id).await?.unwrap().task;
+                tx.end_task(&task, sosna_store::TaskState::Failed, None, "", 1).await
+            })
+        })
+        .await;
+    let late = listening.put(&client, b"later").body("later").send().await.unwrap();
+    assert_eq!(late.status(), StatusCode::GONE);
+}
+
+#[tokio::test]
+async fn a_device_stores_what_its_assignment_may_leave_and_no_more() {
+    let listening = Listening::new().await;
+    let client = listening.client(listening.device, None).await;
+    let none = client.put(listening.url(b"x")).body("x").send().await.unwrap();
+    assert_eq!(none.status(), StatusCode::UNPROCESSABLE_ENTITY, "for no assignment");
+    let other = AssignmentId([6; 16]).to_string();
+    let other =
+        client.put(listening.url(b"x")).header(ASSIGNMENT_HEADER, other).body("x").send().await.unwrap();
+    assert_eq!(other.status(), StatusCode::GONE, "for somebody else's");
+    // Whether it was stored for this assignment, it may ask; not whether the hub has it.
+    let stored = async |bytes: &[u8]| {
+        let asked =
+            client.head(listening.url(bytes)).header(ASSIGNMENT_HEADER, listening.assignment.to_string());
+        asked.send().await.unwrap().status()
+    };
+    assert_eq!(stored(b"a layer").await, StatusCode::NOT_FOUND);
+    let put = listening.put(&client, b"a layer").body("a layer").send().await.unwrap();
+    assert_eq!(put.status(), StatusCode::CREATED);
+    assert_eq!(stored(b"a layer").await, StatusCode::OK);
+    // No disk, the usual logs, and the largest manifest: 18 MiB, in pieces of up to one.
+    let mut taken = 0;
+    let refused = loop {
+        assert!(taken < 19, "there is an end");
+        let piece = vec![taken; 1 << 20];
+        let put = listening.put(&client, &piece).body(piece).send().await.unwrap();
+        if put.status() != StatusCode::CREATED {
+            break put;
+        }
+        taken += 1;
+    };
+    assert_eq!((refused.status(), taken), (StatusCode::PAYLOAD_TOO_LARGE, 17));
+    let problem: serde_json::Value = serde_json::from_slice(&refused.bytes().await.unwrap()).unwrap();
+    assert_eq!(problem["code"], "quota");
+    // What it has stored it may send again: a connection that broke before the answer.
+    let again = vec![3; 1 << 20];
+    let again = listening.put(&client, &again).body(again).send().await.unwrap();
+    assert_eq!(again.status(), StatusCode::CREATED);
+    assert_eq!(listening.setup.hub.metrics.content_refused.get(), 1);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod backup;
 mod content;
 mod devices;
 mod jobs;
+mod keep;
 mod openapi;
 mod pages;
 mod people;

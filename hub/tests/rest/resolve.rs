@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 use sosna_api::{Code, job::ImageSpec};
-use sosna_hub::{HubError, job::Source, registry::resolve};
+use sosna_hub::{
+    HubError,
+    job::Source,
+    registry::{Resolved, resolve},
+};
 use sosna_protocol::resources::Arch;
 use tempfile::TempDir;
 use xtask::oci::{
@@ -65,11 +69,15 @@ async fn push_index(registry: &Registry, digest: &str) {
     assert!(put.status().is_success(), "{put:?}");
 }
 
-fn code(result: Result<sosna_hub::registry::Resolved, HubError>) -> (Code, String) {
+fn code(result: Result<Resolved, HubError>) -> (Code, String) {
     match result {
         Err(HubError::Refused { code, detail }) => (code, detail),
         other => panic!("{other:?}"),
     }
+}
+
+async fn settled(setup: &Setup, reference: String, arch: Option<Arch>) -> Result<Resolved, HubError> {
+    Ok(resolve(&setup.hub, &ImageSpec::Reference(reference), arch).await?.unwrap())
 }
 
 #[tokio::test]
@@ -78,8 +86,7 @@ async fn references_are_settled_once() {
     let setup = Setup::new().await;
     let digest = push(&registry);
     push_index(&registry, &digest).await;
-    let ask =
-        async |reference: String, arch| resolve(&setup.hub, &ImageSpec::Reference(reference), arch).await;
+    let ask = async |reference: String, arch| settled(&setup, reference, arch).await;
     let source = Source::Registry(format!("{}/sosna/hello", registry.address()));
 
     let single = ask(registry.reference("sosna/hello", "1"), None).await.unwrap();
@@ -133,6 +140,64 @@ async fn a_registry_cannot_choose_what_a_digest_means() {
     });
     tokio::spawn(async move { axum::serve(listener, lies).await });
     let reference = format!("{address}/a/b@sha256:{}", "0".repeat(64));
-    let (found, detail) = code(resolve(&setup.hub, &ImageSpec::Reference(reference), None).await);
+    let (found, detail) = code(settled(&setup, reference, None).await);
     assert_eq!(found, Code::WrongDigest, "{detail}");
+}
+
+#[tokio::test]
+async fn a_registry_may_have_an_ipv6_address() {
+    let Ok(listener) = tokio::net::TcpListener::bind("[::1]:0").await else {
+        eprintln!("SKIPPED a_registry_may_have_an_ipv6_address: this machine has no IPv6 loopback");
+        return;
+    };
+    let address = listener.local_addr().unwrap();
+    let empty = axum::Router::new().fallback(|| async { r#"{"schemaVersion":2,"manifests":[]}"# });
+    tokio::spawn(async move { axum::serve(listener, empty).await });
+    let reference = format!("{address}/a/b:1");
+    let setup = Setup::with(|config| config.registry.private = vec![address.to_string()]).await;
+    let (found, detail) = code(settled(&setup, reference.clone(), None).await);
+    assert_eq!(found, Code::UnknownImage, "{detail}");
+    assert!(detail.contains("is not there for an architecture"), "{detail}");
+    let setup = Setup::new().await;
+    let (found, detail) = code(settled(&setup, reference, None).await);
+    assert_eq!(found, Code::Forbidden, "{detail}");
+}
+
+/// Whatever a registry says: a redirect, or a place to sign in, leads nowhere that it may not be.
+#[tokio::test]
+async fn a_registry_cannot_send_the_hub_into_its_own_network() {
+    let inner = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = inner.local_addr().unwrap();
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = asked.clone();
+    let secret = axum::Router::new().fallback(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async { "secret" }
+    });
+    tokio::spawn(async move { axum::serve(inner, secret).await });
+    let outer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = outer.local_addr().unwrap();
+    let redirects = axum::Router::new().fallback(move |uri: axum::http::Uri| async move {
+        use axum::{http::StatusCode, response::IntoResponse as _};
+        let port = target.port();
+        match uri.path() {
+            path if path.contains("/sign/") => {
+                let realm = format!("Bearer realm=\"http://127.0.0.1:{port}/token\"");
+                (StatusCode::UNAUTHORIZED, [("www-authenticate", realm)], "").into_response()
+            }
+            path => {
+                let host = if path.contains("/name/") { "localhost" } else { "127.0.0.1" };
+                let to = format!("http://{host}:{port}/inner");
+                (StatusCode::TEMPORARY_REDIRECT, [("location", to)], "").into_response()
+            }
+        }
+    });
+    tokio::spawn(async move { axum::serve(outer, redirects).await });
+    let setup = Setup::with(|config| config.registry.private = vec![address.to_string()]).await;
+    for name in ["plain", "name", "sign"] {
+        let (found, detail) = code(settled(&setup, format!("{address}/{name}/b:1"), None).await);
+        assert_eq!(found, Code::Forbidden, "{detail}");
+        assert!(detail.contains("registry.private"), "{detail}");
+    }
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 0);
 }

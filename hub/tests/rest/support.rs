@@ -20,7 +20,7 @@ use sosna_protocol::{
     identity::Sign as _,
     resources::{Arch, Ask, Class, Resources},
 };
-use sosna_store::{Described, JoinToken, NewDevice, Owner, Role, StoreError};
+use sosna_store::{Described, Holder, JoinToken, NewDevice, Owner, Role, StoreError};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
@@ -63,12 +63,21 @@ impl Answer {
 
 impl Setup {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A hub that is configured in some way of its own.
+    pub(crate) async fn with(configure: impl FnOnce(&mut HubConfig)) -> Self {
         // Another test of this process may have been first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = TempDir::new().unwrap();
         let mut config =
             HubConfig { data: folder.path().join("hub").display().to_string(), ..HubConfig::default() };
         config.limits.content_bytes = 1 << 20;
+        config.content.free_bytes = 1 << 20;
+        // The tests' registries.
+        config.registry.private = vec!["127.0.0.1".to_owned()];
+        configure(&mut config);
         let (hub, mut outbound) = Hub::open(config, SystemClock::shared()).await.unwrap();
         tokio::spawn(async move { while outbound.recv().await.is_some() {} });
         hub.addresses
@@ -92,7 +101,20 @@ impl Setup {
         }
         let (stop, shutdown) = watch::channel(false);
         let router = api::router(hub.clone(), shutdown);
-        Self { hub, router, stop, tokens, folder }
+        let setup = Self { hub, router, stop, tokens, folder };
+        for part in image_parts() {
+            setup.hold(Holder::Person("buyer".to_owned()), part.as_bytes()).await;
+        }
+        setup
+    }
+
+    /// Content of these bytes, as if somebody had sent it.
+    pub(crate) async fn hold(&self, holder: Holder, bytes: &[u8]) -> Hash {
+        let name = self.hub.content.put(bytes).unwrap();
+        let (length, now) = (bytes.len() as u64, self.hub.now_ms());
+        self.write(move |tx| Box::pin(async move { tx.hold_content(&holder, &name, length, now).await }))
+            .await;
+        name
     }
 
     /// A device of an owner of its own, described as one with 4 cores.
@@ -164,19 +186,14 @@ impl Setup {
         address
     }
 
-    /// An image of one layer in the hub's content store, as a job names it.
+    /// An image of one layer in the hub's content store, as a job names it. The buyer has sent it.
     pub(crate) fn image(&self) -> Value {
-        let layer = self.hub.content.put(b"a layer").unwrap();
-        let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
-        let config_name = self.hub.content.put(config).unwrap();
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": format!("sha256:{config_name}"), "size": config.len() },
-            "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": format!("sha256:{layer}"), "size": 7 }],
-        });
-        let manifest = self.hub.content.put(manifest.to_string().as_bytes()).unwrap();
-        json!({ "content": { "manifest": manifest.to_string(), "platform": "amd64", "name": "test image" } })
+        let parts = image_parts();
+        for part in &parts {
+            self.hub.content.put(part.as_bytes()).unwrap();
+        }
+        let manifest = sha256(parts[2].as_bytes()).to_string();
+        json!({ "content": { "manifest": manifest, "platform": "amd64", "name": "test image" } })
     }
 
     /// A job of two tasks that may cost 1 SNM.
@@ -271,4 +288,19 @@ pub(crate) fn delegation(hub: &Hub, key: &IdentityKey, secret: &[u8], expires: u
         "owner": format!("0x{}", key.address()), "secret_hash": delegation.secret_hash.to_string(),
         "expires": expires, "uses": 3, "signature": signature.to_string(),
     })
+}
+
+/// Layer, configuration and manifest of an image.
+pub(crate) fn image_parts() -> [String; 3] {
+    let layer = "a layer".to_owned();
+    let config =
+        r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#.to_owned();
+    let digest = |text: &str| format!("sha256:{}", sha256(text.as_bytes()));
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(&config), "size": config.len() },
+        "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest(&layer), "size": layer.len() }],
+    });
+    [layer, config, manifest.to_string()]
 }

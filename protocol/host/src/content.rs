@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -92,6 +93,41 @@ impl ContentStore {
     #[must_use]
     pub fn length(&self, name: &Hash) -> Option<u64> {
         fs::metadata(self.path(name)).ok().map(|meta| meta.len())
+    }
+
+    /// When the content of this name was taken last, if it is there.
+    #[must_use]
+    pub fn taken(&self, name: &Hash) -> Option<SystemTime> {
+        fs::metadata(self.path(name)).and_then(|meta| meta.modified()).ok()
+    }
+
+    /// Tells of every piece its name, its length, and when it was taken last. What comes or goes meanwhile may be
+    /// told or not.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn each(&self, mut tell: impl FnMut(Hash, u64, SystemTime)) -> Result<(), FileError> {
+        let root = self.root.join("sha256");
+        for folder in fs::read_dir(&root).map_err(FileError::of("read the folder", &root))? {
+            let folder = folder.map_err(FileError::of("read the folder", &root))?.path();
+            for file in fs::read_dir(&folder).map_err(FileError::of("read the folder", &folder))? {
+                let file = file.map_err(FileError::of("read the folder", &folder))?;
+                let Ok(name) = file.file_name().to_string_lossy().parse::<Hash>() else { continue };
+                // One that is gone by now is nobody's business any more.
+                if let Ok(meta) = file.metadata()
+                    && let Ok(taken) = meta.modified()
+                {
+                    tell(name, meta.len(), taken);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Begins to take content.

@@ -4,6 +4,7 @@
 //!
 //! It must never know what a job is, open a socket by itself, or decide policy.
 
+pub mod address;
 pub mod clock;
 pub mod config;
 pub mod content;

@@ -10,6 +10,9 @@ use sosna_protocol::{
 /// No manifest may be longer, in bytes.
 pub const MAX_MANIFEST: u64 = 16 << 20;
 
+/// The HTTP header by which a device says for which assignment it stores content, or asks whether it has.
+pub const ASSIGNMENT_HEADER: &str = "sosna-assignment";
+
 /// What a task left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,13 +136,14 @@ impl Manifest {
         result::root(entries).map_err(ManifestError::Result)
     }
 
-    /// Every piece of content that the manifest names, with its length.
+    /// Every piece of content that the manifest names, with its length. A link's target is content as a file's bytes
+    /// are: its leaf has the hash of it, and without it nobody could make the link again.
     ///
     /// # Errors
     /// [`ManifestError::Field`].
     pub fn content(&self) -> Result<Vec<(Hash, u64)>, ManifestError> {
         let logs = [&self.stdout, &self.stderr].into_iter().map(|blob| Ok((blob.name()?, blob.length)));
-        let files = self.outputs.iter().filter(|output| output.kind == OutputKind::File);
+        let files = self.outputs.iter().filter(|output| output.kind != OutputKind::Folder);
         logs.chain(files.map(|output| Ok((hash(&output.sha256)?, output.length)))).collect()
     }
 }

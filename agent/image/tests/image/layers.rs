@@ -9,7 +9,7 @@ use std::{
 };
 
 use sosna_layers::{
-    Digest, Image, ImageError, ImageRequest, ImageStore, Platform, StoreOptions,
+    Digest, Image, ImageError, ImageRequest, ImageStore, Platform, Reach, StoreOptions,
     unpack::{Limits, Refusal, UnpackError},
 };
 use tar::EntryType;
@@ -48,7 +48,9 @@ impl Scene {
         Self::with(LIMIT, StoreOptions::default())
     }
 
-    pub(crate) fn with(limit: u64, options: StoreOptions) -> Self {
+    pub(crate) fn with(limit: u64, mut options: StoreOptions) -> Self {
+        // The tests' servers.
+        options.reach = Reach::new(["127.0.0.1"]);
         let folder = tempfile::tempdir().unwrap();
         let store = ImageStore::open(&folder.path().join("store"), limit, options).unwrap();
         Self { folder, store }

@@ -23,6 +23,8 @@ pub(super) struct Stream {
     null: File,
     pub(super) total: u64,
     pub(super) dropped: u64,
+    /// Why the file does not hold what it should.
+    pub(super) failed: Option<io::Error>,
 }
 
 impl Stream {
@@ -30,7 +32,7 @@ impl Stream {
     pub(super) fn new(pipe: OwnedFd, path: &Path, limit: u64) -> io::Result<Self> {
         let file = File::create(path)?;
         let null = File::options().write(true).open("/dev/null")?;
-        Ok(Self { pipe: Some(pipe.into()), file, room: limit, null, total: 0, dropped: 0 })
+        Ok(Self { pipe: Some(pipe.into()), file, room: limit, null, total: 0, dropped: 0, failed: None })
     }
 
     /// The pipe to wait for, unless it has ended.
@@ -49,13 +51,17 @@ impl Stream {
             let mut chunk = [0; CHUNK];
             pipe.read(&mut chunk).inspect(|n| {
                 let keep = usize::try_from(self.room).map_or(*n, |room| room.min(*n));
-                // A host disk that is full costs the log, not the task.
-                if self.file.write_all(&chunk[..keep]).is_ok() {
-                    self.room -= keep as u64;
-                    self.dropped += (*n - keep) as u64;
-                } else {
-                    self.room = 0;
-                    self.dropped += *n as u64;
+                // A host disk that is full must not make the container wait.
+                match self.file.write_all(&chunk[..keep]) {
+                    Ok(()) => {
+                        self.room -= keep as u64;
+                        self.dropped += (*n - keep) as u64;
+                    }
+                    Err(error) => {
+                        self.room = 0;
+                        self.dropped += *n as u64;
+                        self.failed = Some(error);
+                    }
                 }
             })
         };
@@ -81,8 +87,10 @@ impl Stream {
     pub(super) fn finish(&mut self) {
         self.pipe = None;
         // Syncing costs more than a short task; an empty file is not worth it.
-        if self.total > 0 {
-            let _ = self.file.sync_all();
+        if self.total > 0
+            && let Err(error) = self.file.sync_all()
+        {
+            self.failed.get_or_insert(error);
         }
     }
 }

@@ -55,13 +55,24 @@ struct Copy<'a> {
     out: Collected,
 }
 
-/// Copies `outputs` (absolute paths in `root`) to the same paths below `to`.
-pub(super) fn collect(root: &Path, outputs: &[String], to: &Path, bytes: u64, entries: u64) -> Collected {
+/// Copies `outputs` (absolute paths in `root`) to the same paths below `to`. An error is this machine's (its disk is
+/// full): then nothing is kept, which also makes room for the record of that.
+pub(super) fn collect(
+    root: &Path,
+    outputs: &[String],
+    to: &Path,
+    bytes: u64,
+    entries: u64,
+) -> io::Result<Collected> {
     let mut copy = Copy { to, bytes_left: bytes, entries_left: entries, out: Collected::default() };
-    if let Err(e) = copy.all(root, outputs) {
-        copy.out.problems.push(format!("outputs could not be kept: {e}"));
+    match copy.all(root, outputs) {
+        Ok(()) => Ok(copy.out),
+        Err(error) => {
+            // Whatever stays goes with the container's folder.
+            let _ = durable::remove_tree(to);
+            Err(error)
+        }
     }
-    copy.out
 }
 
 impl Copy<'_> {
@@ -138,6 +149,12 @@ impl Copy<'_> {
             }
             SFlag::S_IFLNK => {
                 let link = readlinkat(folder, name)?;
+                let length = link.as_bytes().len() as u64;
+                if length > self.bytes_left {
+                    self.problem(path, "left out: more bytes than the limit");
+                    return Ok(());
+                }
+                self.bytes_left -= length;
                 if !self.out.entries.contains_key(path) {
                     symlink(&link, &target)?;
                 }
@@ -244,7 +261,7 @@ mod tests {
         let to = tempfile::tempdir().unwrap();
         let outputs: Vec<_> = outputs.iter().map(|o| (*o).to_owned()).collect();
         let (entries, problems) =
-            collect(root, &outputs, &to.path().join("outputs"), bytes, entries).into_parts();
+            collect(root, &outputs, &to.path().join("outputs"), bytes, entries).unwrap().into_parts();
         (entries, problems, to)
     }
 

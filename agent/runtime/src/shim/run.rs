@@ -92,13 +92,20 @@ pub(super) fn container(
         peak_memory_bytes: group.peak_memory(),
         wall_ms: u64::try_from(end.wall.as_millis()).unwrap_or(u64::MAX),
     };
-    let (outputs, output_problems) = if spec.outputs.is_empty() {
-        Default::default()
+    let collected = if spec.outputs.is_empty() {
+        Ok(Default::default())
     } else {
         let to = request.task_dir.join(super::OUTPUTS);
         let l = &spec.limits;
-        outputs::collect(&stage.merged, &spec.outputs, &to, l.disk_bytes, l.disk_inodes).into_parts()
+        outputs::collect(&stage.merged, &spec.outputs, &to, l.disk_bytes, l.disk_inodes)
     };
+    let logs = [("stdout", stdout.failed.take()), ("stderr", stderr.failed.take())];
+    let logs = logs.into_iter().filter_map(|(name, failed)| Some(format!("{name}: {}", failed?)));
+    let mut not_kept: Vec<String> = logs.collect();
+    let (outputs, output_problems) = collected
+        .map_err(|error: std::io::Error| not_kept.push(format!("outputs: {error}")))
+        .unwrap_or_default()
+        .into_parts();
     let record = ExitRecord {
         cause,
         exit_code,
@@ -109,6 +116,7 @@ pub(super) fn container(
         stderr_dropped: stderr.dropped,
         outputs,
         output_problems,
+        not_kept: (!not_kept.is_empty()).then(|| not_kept.join("; ")),
         started_at_ms,
         ended_at_ms: now_ms(),
         ..ExitRecord::without_run(spec.id.clone(), EndCause::Lost, 0)

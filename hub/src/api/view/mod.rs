@@ -48,9 +48,10 @@ pub(super) async fn earnings(tx: &mut Tx) -> Result<HashMap<Address, Amount>, Hu
 
 /// A result's manifest from the content store.
 pub(super) async fn manifest(hub: &Hub, name: &Hash) -> Result<Manifest, HubError> {
-    let gone = || HubError::not_found("result");
-    if hub.content.length(name).ok_or_else(gone)? > MAX_MANIFEST {
-        return Err(gone());
+    match hub.content.length(name) {
+        None => return Err(crate::content::missing(hub, None, name, "result").await),
+        Some(length) if length > MAX_MANIFEST => return Err(HubError::not_found("result")),
+        Some(_) => {}
     }
     let path = hub.content.path(name);
     let bytes = tokio::fs::read(&path)

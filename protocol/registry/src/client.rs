@@ -1,10 +1,10 @@
-//! One GET for some content, whatever kind of source it is: the address, the sign-in of registries, the meaning of
-//! the answer. It never sends a password anywhere but over TLS or to this very machine, and follows no redirect that
-//! leaves TLS.
+//! One GET of a registry: the address, the sign-in, the meaning of a refusal. It never sends a password anywhere but
+//! over TLS or to this very machine, follows no redirect that leaves TLS, and connects only where it may.
 
 use std::{
     collections::HashMap,
     error::Error as _,
+    fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -18,12 +18,11 @@ use serde::Deserialize;
 
 use crate::{
     digest::Digest,
-    error::SourceError,
+    reach::{Denied, Reach},
     reference::{Reference, is_loopback},
-    request::{RegistryAuth, Source},
 };
 
-/// Manifests are asked for in either dialect; an index too, so that its digest is answered by a clear error.
+/// Manifests are asked for in either dialect, and indexes too.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json";
@@ -33,74 +32,124 @@ const TOKEN_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Registries ask for a manifest and for a blob at different addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A manifest or an index.
     Manifest,
+    /// Anything else.
     Blob,
 }
 
-/// HTTP towards all sources.
+/// How to sign in to a registry.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub enum RegistryAuth {
+    /// As anybody; many registries hand out a token even so, and it is fetched.
+    #[default]
+    Anonymous,
+    /// With a name and a password, sent to the registry or to the token server that it names, over TLS.
+    Basic {
+        /// The name.
+        username: String,
+        /// The password or access token.
+        password: String,
+    },
+    /// With a ready token.
+    Bearer(String),
+}
+
+/// Why a registry gave no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// The reference carries a digest of its own, and it is another one.
+    #[error("the reference names {0} itself, which is not what was asked for")]
+    OtherDigest(Digest),
+    /// It is where it may not be.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// Its token server wants other credentials.
+    #[error("not authorised (HTTP {0}): it wants other credentials, or hides that it has no such image")]
+    Unauthorised(u16),
+    /// Nobody answers.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// Nothing came for too long.
+    #[error("silent for {seconds} s")]
+    Stalled {
+        /// How long.
+        seconds: u64,
+    },
+    /// The token server's or the registry's sign-in cannot be followed.
+    #[error("its sign-in cannot be followed: {0}")]
+    Auth(String),
+    /// No HTTP client could be built.
+    #[error("no HTTP client: {0}")]
+    Client(String),
+}
+
+/// A client of all registries.
 #[derive(Debug)]
-pub(crate) struct Http {
+pub struct Registries {
     client: Mutex<Option<Client>>,
     /// What worked as Authorization header for a repository.
     tokens: Mutex<HashMap<(String, RegistryAuth), HeaderValue>>,
     patience: Duration,
+    reach: Reach,
 }
 
-// === impl Http ===
+// === impl RegistryAuth ===
 
-impl Http {
-    /// `client` is for registries; without one, one is built when a registry is first asked.
-    pub(crate) fn new(client: Option<Client>, patience: Duration) -> Self {
-        Self { client: Mutex::new(client), tokens: Mutex::new(HashMap::new()), patience }
+impl fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Secrets stay out of logs.
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Basic { .. } => "Basic",
+            Self::Bearer(_) => "Bearer",
+        })
     }
+}
 
-    /// Asks `source` for content from byte `from` on. The answer is 200 or 206; every other one is an error.
-    pub(crate) async fn get(
-        &self,
-        source: &Source,
-        kind: Kind,
-        digest: Digest,
-        from: u64,
-    ) -> Result<Response, SourceError> {
-        let response = match source {
-            Source::Content { base_url, client } => {
-                let address = format!("{}/sha256/{}", base_url.trim_end_matches('/'), digest.hex());
-                self.send(client, &address, kind, from, None).await?
+// === impl RegistryError ===
+
+impl RegistryError {
+    fn of(error: reqwest::Error) -> Self {
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            if let Some(denied) = inner.downcast_ref::<Denied>() {
+                return Self::Denied(denied.clone());
             }
-            Source::Registry { reference, auth } => {
-                self.registry(reference, auth, kind, digest, from).await?
-            }
-        };
-        match response.status() {
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
-            StatusCode::NOT_FOUND | StatusCode::GONE => Err(SourceError::Unknown),
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Err(SourceError::Unauthorised(status.as_u16()))
-            }
-            StatusCode::TOO_MANY_REQUESTS => Err(SourceError::Throttled),
-            status => Err(SourceError::Status(status.as_u16())),
+            cause = inner.source();
         }
+        Self::Unreachable(reason(error))
+    }
+}
+
+// === impl Registries ===
+
+impl Registries {
+    /// A client that waits so long for an answer and goes no further than `reach`. Its HTTP client is built at the
+    /// first request, unless one is given (which then goes wherever it goes).
+    #[must_use]
+    pub fn new(reach: Reach, patience: Duration, client: Option<Client>) -> Self {
+        Self { client: Mutex::new(client), tokens: Mutex::new(HashMap::new()), patience, reach }
     }
 
-    async fn registry(
+    /// Asks for a manifest by tag or digest, or for a blob by digest, from byte `from` on. The answer may have any
+    /// status.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn get(
         &self,
-        reference: &str,
+        reference: &Reference,
         auth: &RegistryAuth,
         kind: Kind,
-        digest: Digest,
+        what: &str,
         from: u64,
-    ) -> Result<Response, SourceError> {
-        let reference: Reference = reference.parse()?;
-        if let Some(own) = reference.digest()
-            && kind == Kind::Manifest
-            && own != digest
-        {
-            return Err(SourceError::OtherDigest(own));
-        }
+    ) -> Result<Response, RegistryError> {
         let api = reference.api();
         let folder = if kind == Kind::Manifest { "manifests" } else { "blobs" };
-        let address = format!("{api}/{folder}/{digest}");
+        let address = format!("{api}/{folder}/{what}");
         let client = self.client()?;
         let key = (api, auth.clone());
         let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -113,7 +162,7 @@ impl Http {
             return Ok(answer);
         }
         // A token may have run out, or none was there: sign in once (distribution-spec, "Token authentication").
-        let Some(value) = self.sign_in(&client, &answer, &reference, auth).await? else {
+        let Some(value) = self.sign_in(&client, &answer, reference, auth).await? else {
             return Ok(answer);
         };
         let answer = self.send(&client, &address, kind, from, Some(value.clone())).await?;
@@ -130,8 +179,10 @@ impl Http {
         kind: Kind,
         from: u64,
         authorization: Option<HeaderValue>,
-    ) -> Result<Response, SourceError> {
-        let mut request = client.get(address).header(ACCEPT_ENCODING, "identity");
+    ) -> Result<Response, RegistryError> {
+        let url = Url::parse(address).map_err(|error| RegistryError::Unreachable(error.to_string()))?;
+        self.reach.check(&url)?;
+        let mut request = client.get(url).header(ACCEPT_ENCODING, "identity");
         if kind == Kind::Manifest {
             request = request.header(ACCEPT, MANIFEST_TYPES);
         }
@@ -142,8 +193,8 @@ impl Http {
             request = request.header(AUTHORIZATION, value);
         }
         match tokio::time::timeout(self.patience, request.send()).await {
-            Err(_) => Err(SourceError::Stalled { seconds: self.patience.as_secs(), done: from }),
-            Ok(Err(error)) => Err(SourceError::Unreachable(reason(error))),
+            Err(_) => Err(RegistryError::Stalled { seconds: self.patience.as_secs() }),
+            Ok(Err(error)) => Err(RegistryError::of(error)),
             Ok(Ok(response)) => Ok(response),
         }
     }
@@ -155,7 +206,7 @@ impl Http {
         refused: &Response,
         reference: &Reference,
         auth: &RegistryAuth,
-    ) -> Result<Option<HeaderValue>, SourceError> {
+    ) -> Result<Option<HeaderValue>, RegistryError> {
         let challenges = refused.headers().get_all(WWW_AUTHENTICATE);
         let challenges: Vec<&str> = challenges.iter().filter_map(|value| value.to_str().ok()).collect();
         let bearer = challenges.iter().find_map(|text| strip_scheme(text, "bearer"));
@@ -178,13 +229,13 @@ impl Http {
         parameters: &HashMap<String, String>,
         reference: &Reference,
         auth: &RegistryAuth,
-    ) -> Result<HeaderValue, SourceError> {
+    ) -> Result<HeaderValue, RegistryError> {
         #[derive(Deserialize)]
         struct Answer {
             token: Option<String>,
             access_token: Option<String>,
         }
-        let wrong = |text: &str| SourceError::Auth(text.to_owned());
+        let wrong = |text: &str| RegistryError::Auth(text.to_owned());
         let realm = parameters.get("realm").ok_or_else(|| wrong("no realm in the challenge"))?;
         let mut url = Url::parse(realm).map_err(|_| wrong("the realm is not an address"))?;
         if !is_safe(&url) {
@@ -202,11 +253,11 @@ impl Http {
         };
         let mut answer = self.send(client, url.as_str(), Kind::Blob, 0, authorization).await?;
         if !answer.status().is_success() {
-            return Err(SourceError::Unauthorised(answer.status().as_u16()));
+            return Err(RegistryError::Unauthorised(answer.status().as_u16()));
         }
         let mut text = Vec::new();
         let read = async {
-            while let Some(chunk) = answer.chunk().await.map_err(|e| SourceError::Unreachable(reason(e)))? {
+            while let Some(chunk) = answer.chunk().await.map_err(|e| RegistryError::Unreachable(reason(e)))? {
                 text.extend_from_slice(&chunk);
                 if text.len() > TOKEN_ANSWER_BYTES {
                     return Err(wrong("the token server's answer is too long"));
@@ -214,7 +265,7 @@ impl Http {
             }
             Ok(())
         };
-        let stalled = SourceError::Stalled { seconds: self.patience.as_secs(), done: 0 };
+        let stalled = RegistryError::Stalled { seconds: self.patience.as_secs() };
         tokio::time::timeout(self.patience, read).await.map_err(|_| stalled)??;
         let answer: Answer =
             serde_json::from_slice(&text).map_err(|_| wrong("the token server's answer is malformed"))?;
@@ -223,13 +274,16 @@ impl Http {
         header("Bearer", &token)
     }
 
-    fn client(&self) -> Result<Client, SourceError> {
+    fn client(&self) -> Result<Client, RegistryError> {
         let mut slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = &*slot {
             return Ok(client.clone());
         }
-        let policy = Policy::custom(|attempt| {
-            if attempt.previous().len() > 5 {
+        let reach = self.reach.clone();
+        let policy = Policy::custom(move |attempt| {
+            if let Err(denied) = reach.check(attempt.url()) {
+                attempt.error(denied)
+            } else if attempt.previous().len() > 5 {
                 attempt.error("too many redirects")
             } else if is_safe(attempt.url()) {
                 attempt.follow()
@@ -240,15 +294,17 @@ impl Http {
         let built = Client::builder()
             .connect_timeout(self.patience.min(Duration::from_secs(10)))
             .redirect(policy)
+            .dns_resolver(self.reach.resolver())
             .user_agent(concat!("sosna/", env!("CARGO_PKG_VERSION")))
             .build();
-        let client = built.map_err(|e| SourceError::Client(reason(e)))?;
+        let client = built.map_err(|e| RegistryError::Client(reason(e)))?;
         Ok(slot.insert(client).clone())
     }
 }
 
 /// An HTTP error with its causes in one line; the address is known already and may carry a signature.
-pub(crate) fn reason(error: reqwest::Error) -> String {
+#[must_use]
+pub fn reason(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -263,14 +319,14 @@ fn is_safe(url: &Url) -> bool {
     url.scheme() == "https" || (url.scheme() == "http" && url.host_str().is_some_and(is_loopback))
 }
 
-fn header(scheme: &str, value: &str) -> Result<HeaderValue, SourceError> {
+fn header(scheme: &str, value: &str) -> Result<HeaderValue, RegistryError> {
     let mut header = HeaderValue::try_from(format!("{scheme} {value}"))
-        .map_err(|_| SourceError::Auth("a credential has characters that HTTP cannot carry".into()))?;
+        .map_err(|_| RegistryError::Auth("a credential has characters that HTTP cannot carry".into()))?;
     header.set_sensitive(true);
     Ok(header)
 }
 
-fn basic(username: &str, password: &str) -> Result<HeaderValue, SourceError> {
+fn basic(username: &str, password: &str) -> Result<HeaderValue, RegistryError> {
     header("Basic", &base64(format!("{username}:{password}").as_bytes()))
 }
 

@@ -1,6 +1,5 @@
 //! Names of images in registries, as people write them: `busybox`, `user/app:1`, `registry.example:5000/a/b@sha256:…`
-//! (OCI distribution-spec, "Pulling manifests"; Docker's short forms). A tag is read and ignored: what is pulled is
-//! the digest that the request names.
+//! (OCI distribution-spec, "Pulling manifests"; Docker's short forms).
 
 use std::{fmt, str::FromStr};
 
@@ -15,6 +14,7 @@ const DEFAULT_API_HOST: &str = "registry-1.docker.io";
 pub struct Reference {
     host: String,
     repository: String,
+    tag: Option<String>,
     digest: Option<Digest>,
 }
 
@@ -33,6 +33,18 @@ impl Reference {
     #[must_use]
     pub fn repository(&self) -> &str {
         &self.repository
+    }
+
+    /// The registry's host, with its port where one is named.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The tag, if any.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
     }
 
     /// The digest that the reference itself carries, if any.
@@ -99,7 +111,7 @@ impl FromStr for Reference {
             None => (text, None),
         };
         let (host, path) = match rest.split_once('/') {
-            Some((host, path)) if host == "localhost" || host.contains(['.', ':']) => (host, path),
+            Some((host, path)) if host == "localhost" || host.contains(['.', ':', '[']) => (host, path),
             _ => (DEFAULT_HOST, rest),
         };
         if !is_host(host) {
@@ -123,7 +135,7 @@ impl FromStr for Reference {
         if path.len() > 255 || !path.split('/').all(is_component) {
             return Err(wrong("its name is malformed"));
         }
-        Ok(Self { host: host.to_owned(), repository: path, digest })
+        Ok(Self { host: host.to_owned(), repository: path, tag: tag.map(str::to_owned), digest })
     }
 }
 
@@ -157,7 +169,7 @@ mod tests {
         }
         let digest = Digest::of(b"x");
         let with = format!("a/b:1@{digest}").parse::<Reference>().unwrap();
-        assert_eq!(with.digest(), Some(digest));
+        assert_eq!((with.digest(), with.tag(), with.host()), (Some(digest), Some("1"), DEFAULT_HOST));
     }
 
     #[test]
