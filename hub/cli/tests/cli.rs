@@ -283,7 +283,10 @@ async fn what_the_hub_refuses_is_told_with_its_reason() {
     for (code, exit) in [
         (Code::NoCredit, 4),
         (Code::UnknownImage, 3),
-        (Code::ImpossibleResources, 1),
+        (Code::ImpossibleResources, 4),
+        (Code::Conflict, 4),
+        (Code::TooLarge, 4),
+        (Code::MissingContent, 3),
         (Code::Invalid, 2),
         (Code::KeyReused, 1),
         (Code::WrongDigest, 1),
