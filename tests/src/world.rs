@@ -57,6 +57,8 @@ pub struct World {
     agents: Vec<Agent>,
     admin: String,
     deadline: Instant,
+    /// What the hub spends a day to have new devices checked, in SNM: nothing, unless that is the test's subject.
+    pub check_budget: &'static str,
     _one: MutexGuard<'static, ()>,
 }
 
@@ -100,6 +102,7 @@ impl World {
             agents: Vec::new(),
             admin: String::new(),
             deadline: Instant::now() + patience,
+            check_budget: "0",
             _one: one,
         }
     }
@@ -133,8 +136,8 @@ impl World {
         let text = format!(
             "listen = \"{}\"\n[ports]\nhttp = {http}\nmain = {main}\nbootstrap = {bootstrap}\ncontent = {content}\n\
              [times]\nbeat_ms = 500\nlease_ms = 5000\noffer_ms = 4000\nreveal_ms = 20000\nvoucher_ms = 500\n\
-             retry_ms = 200\n[probation]\ndelay_ms = 500\n{}",
-            self.host, self.sections
+             retry_ms = 200\n[probation]\ndelay_ms = 500\ncheck_budget = \"{}\"\n{}",
+            self.host, self.check_budget, self.sections
         );
         fs::write(&path, text).unwrap();
         path
