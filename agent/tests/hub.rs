@@ -107,11 +107,12 @@ async fn accept_verdict(hub: &mut ScriptedHub, device: Address, receipt: &Receip
         judgement: Judgement::Accepted,
         owed: receipt.price,
         explanation: Bounded(""),
+        earned: Some(cumulative),
     };
     hub.say(device, &verdict).await;
     hub.pay(device, cumulative, &[*receipt]).await;
     let heard = hub.hear(&[Kind::Pay]).await;
-    let pay::Up::Held(held) = pay::Up::read(&heard.frame()).unwrap();
+    let pay::Up::Held(held) = pay::Up::read(&heard.frame()).unwrap() else { panic!("no voucher is held") };
     assert_eq!(held.cumulative, cumulative);
 }
 
@@ -285,6 +286,7 @@ async fn inputs_are_given_and_a_cancelled_container_is_gone() {
         judgement: Judgement::Surplus,
         owed: Amount::ZERO,
         explanation: Bounded(""),
+        earned: None,
     };
     hub.say(device, &verdict(work.assignment)).await;
     let explanation = Bounded("the buyer has changed their mind");

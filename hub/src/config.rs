@@ -1,7 +1,9 @@
 //! The hub's configuration. The defaults run a hub on this machine's loopback.
 
 use serde::{Deserialize, Serialize};
+use sosna_api::text::AmountText;
 use sosna_host::config::Config;
+use sosna_protocol::Amount;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,12 +79,15 @@ pub struct Times {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Probation {
-    /// How many right results in a row end it.
+    /// How many right results in a row, each confirmed by another owner's device, end it.
     pub results: u64,
     /// How long payment waits after a verdict.
     pub delay_ms: u32,
     /// How many assignments at once.
     pub assignments: u32,
+    /// What the operator spends a day (UTC), in SNM and in quotes, to have results of such devices checked by others where the buyer
+    /// did not ask for it; 0 for no checks.
+    pub check_budget: AmountText,
 }
 
 /// What jobs get.
@@ -179,7 +184,7 @@ impl Default for Times {
 
 impl Default for Probation {
     fn default() -> Self {
-        Self { results: 10, delay_ms: 600_000, assignments: 8 }
+        Self { results: 10, delay_ms: 600_000, assignments: 8, check_budget: Amount::SNM.into() }
     }
 }
 

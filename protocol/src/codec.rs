@@ -80,6 +80,12 @@ pub trait Decode<'a>: Sized {
     /// # Errors
     /// [`DecodeError`].
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+
+    /// What a field at the end of a structure is where its writer did not know of it; `None` where it must be there.
+    #[must_use]
+    fn absent() -> Option<Self> {
+        None
+    }
 }
 
 /// Reads exactly one value.

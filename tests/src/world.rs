@@ -121,14 +121,15 @@ impl World {
         self.host = host;
     }
 
-    /// The hub's configuration, made where there is none: short times, fixed ports.
+    /// The hub's configuration, made where there is none: short times, fixed ports, and nothing spent to have new
+    /// devices checked.
     fn hub_config(&self) -> PathBuf {
         let path = self.dir().join("hub.toml");
         let [http, main, bootstrap, content] = self.ports;
         let text = format!(
             "listen = \"{}\"\n[ports]\nhttp = {http}\nmain = {main}\nbootstrap = {bootstrap}\ncontent = {content}\n\
              [times]\nbeat_ms = 500\nlease_ms = 5000\noffer_ms = 4000\nreveal_ms = 20000\nvoucher_ms = 500\n\
-             retry_ms = 200\n[probation]\ndelay_ms = 500\n[content]\nfree_bytes = 1048576\n",
+             retry_ms = 200\n[probation]\ndelay_ms = 500\ncheck_budget = \"0\"\n[content]\nfree_bytes = 1048576\n",
             self.host
         );
         fs::write(&path, text).unwrap();

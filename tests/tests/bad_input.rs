@@ -68,8 +68,8 @@ fn jobs_that_cannot_be_are_told() {
         world.cli(who, &line)
     };
 
-    run(&alice, &["--memory", "900G"]).fails(1, &["ask for less"]);
-    run(&alice, &["--cpu", "1000"]).fails(1, &["ask for less"]);
+    run(&alice, &["--memory", "900G"]).fails(4, &["ask for less"]);
+    run(&alice, &["--cpu", "1000"]).fails(4, &["ask for less"]);
     run(&alice, &["--memory", "a lot"]).fails(2, &["512M"]);
     run(&alice, &["--verify", "replicate:1"]).fails(2, &["replicate:N"]);
     run(&alice, &["--output", "relative"]).fails(2, &["absolute"]);

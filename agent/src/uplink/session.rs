@@ -10,7 +10,7 @@ use sosna_host::{clock::Clock as _, report, retry::Backoff, tls};
 use sosna_protocol::{
     codec::{Bounded, List},
     identity::{AssignmentId, Nonce},
-    message::{VERSIONS, ack::Position, beat::Beat, enrol::Refusal, hello::Hello},
+    message::{VERSIONS, ack::Position, beat::Beat, enrol::Refusal, hello::Hello, pay::MAX_PROOF},
     topic::{Kind, Topic},
 };
 use tokio::{
@@ -322,6 +322,7 @@ impl<'a> Session<'a> {
             .take(8)
             .map(|(kind, epoch, contiguous)| Position { kind, epoch, contiguous })
             .collect();
+        let earned = node.store.earned_frame()?.filter(|frame| frame.len() <= MAX_PROOF);
         let hello = Hello {
             oldest: VERSIONS.0,
             newest: VERSIONS.1,
@@ -334,6 +335,8 @@ impl<'a> Session<'a> {
             voucher: node.store.voucher()?,
             missing_limits: List::new(&missing),
             positions: List::new(&positions),
+            exposure_limit: Some(node.exposure_limit),
+            earned: earned.as_deref().map(Bounded),
         };
         let frame = node.store.seal_lossy(&node.hub, &hello)?;
         self.greeting = Some(nonce);
