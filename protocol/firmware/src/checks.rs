@@ -128,6 +128,7 @@ fn message_is_right(one: &vectors::Message) -> bool {
         result::Failed,
         pay::Issue,
         pay::Held,
+        pay::Present,
         ack::Ack,
         beat::Beat,
         log::Chunk,
