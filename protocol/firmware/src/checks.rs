@@ -93,6 +93,8 @@ fn frame_is_right(one: &vectors::Frame) -> bool {
 }
 
 /// Reads the arguments of a message and writes them again.
+// Inlined, the frames of all messages would lie on the stack at once, and not fit.
+#[inline(never)]
 fn again<T: Decode<'static> + Encode>(arguments: &'static [u8]) -> bool {
     let mut buffer = [0; BUFFER];
     codec::decode::<T>(arguments)

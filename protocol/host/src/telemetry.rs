@@ -3,7 +3,11 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{filter::{LevelFilter, Targets}, fmt, prelude::*};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt,
+    prelude::*,
+};
 
 /// Starts logging. `variable` names the environment variable with the filter, levels by target such as
 /// `info,sosna_agent=debug` (`info` where it is not set or cannot be read);
