@@ -8,6 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub mod boot;
+pub mod data;
+mod ext4;
+mod gpt;
+
 use crate::sysfs;
 
 /// The boot loader's partition; also how a disk of ours is known.

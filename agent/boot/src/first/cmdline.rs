@@ -154,7 +154,7 @@ fn wrong(key: &'static str, value: &str, wanted: &'static str) -> CommandLineErr
 
 /// Bytes of hexadecimal digits, at least one byte.
 fn hex(text: &str) -> Option<Vec<u8>> {
-    if text.is_empty() || text.len() % 2 != 0 || text.len() > 2 * LONGEST_SALT {
+    if text.is_empty() || !text.len().is_multiple_of(2) || text.len() > 2 * LONGEST_SALT {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());

@@ -41,7 +41,7 @@ const MOUNTS: [Mount; 4] = [
     Mount { kind: "proc", at: "/proc", flags: MsFlags::MS_NODEV.union(MsFlags::MS_NOEXEC), options: "" },
     Mount { kind: "sysfs", at: "/sys", flags: MsFlags::MS_NODEV.union(MsFlags::MS_NOEXEC), options: "" },
     Mount { kind: "devtmpfs", at: "/dev", flags: MsFlags::MS_NOEXEC, options: "mode=0755" },
-    Mount { kind: "tmpfs", at: "/run", flags: MsFlags::MS_NODEV, options: "mode=0755,size=25%" },
+    Mount { kind: "tmpfs", at: "/run", flags: MsFlags::MS_NODEV, options: "mode=0755,size=20%" },
 ];
 
 /// Why the slot was not reached.
