@@ -127,6 +127,14 @@ impl Disk {
         self.write(at, &[byte ^ 0x10]);
     }
 
+    /// Puts a file into `/sosna/` of the boot partition, as an owner does with a card reader.
+    pub(crate) fn put_boot_file(&self, kit: &Kit, name: &str) {
+        let file = self.folder.path().join(name);
+        fs::write(&file, "").unwrap();
+        let image = format!("{}@@{}", self.image().display(), Self::start("sosna-boot"));
+        run(kit.tool("mcopy").env("MTOOLS_SKIP_CHECK", "1").args(["-i", &image]).arg(&file).arg("::/sosna/"));
+    }
+
     /// The names in `/sosna/` of the boot partition.
     pub(crate) fn boot_files(&self, kit: &Kit) -> String {
         let mdir = kit.tool("mcopy").get_program().to_owned();
