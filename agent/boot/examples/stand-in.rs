@@ -76,6 +76,7 @@ fn run() -> io::Result<()> {
             fs::remove_file("/data/agent/identity")?;
             power::request_off()?;
         }
+        "hang" => hang()?,
         "off" => {
             power::request_off()?;
         }
@@ -85,6 +86,17 @@ fn run() -> io::Result<()> {
     loop {
         thread::sleep(Duration::from_secs(60));
     }
+}
+
+/// Stops PID 1's first thread as a debugger does.
+fn hang() -> io::Result<()> {
+    let nothing = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: no memory is passed.
+    if unsafe { libc::ptrace(libc::PTRACE_ATTACH, 1, nothing, nothing) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    say("child: PID 1 is stopped");
+    Ok(())
 }
 
 /// As the agent: a key is made where none is, and kept.

@@ -203,8 +203,9 @@ pub(super) struct Changes {
 
 impl Changes {
     pub(super) fn listen() -> io::Result<Self> {
-        const LINK: u32 = 1;
-        Ok(Self { socket: open(LINK)? })
+        const LINK: u32 = 0x1;
+        const IPV6_ADDRESS: u32 = 0x100;
+        Ok(Self { socket: open(LINK | IPV6_ADDRESS)? })
     }
 
     /// Whether there was news since the last call. An overflow is news, too.

@@ -87,7 +87,9 @@ pub(super) fn prepare(identity: &Path, shared: &Shared) -> Prepared {
     let disk = find_disk(shared);
     let wish = disk.as_deref().and_then(|disk| owners_files(disk, shared));
     let device = DeviceConfig::load(&Path::new(boot::COPIES).join("device.toml")).unwrap_or_else(|error| {
-        shared.remark(console::chain(&error));
+        // The parser may repeat a value, and a proxy's may hold a password: the page does not show it.
+        console::say(&console::chain(&error));
+        shared.remark("device.toml is not understood and counts as empty; the console says why");
         DeviceConfig::default()
     });
     for remark in device.remarks() {

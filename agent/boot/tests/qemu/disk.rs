@@ -238,7 +238,8 @@ fn squashfs(kit: &Kit, folder: &Path, slot: &Path, template: &Path) {
     fs::write(tree.join("etc/os-release"), "ID=sosna\nVERSION_ID=0.1.0\n").unwrap();
     fs::write(tree.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n").unwrap();
     std::os::unix::fs::symlink("/run/resolv.conf", tree.join("etc/resolv.conf")).unwrap();
-    run(Command::new("zstd")
+    run(kit
+        .tool("zstd")
         .args(["-q", "-3", "-o"])
         .arg(tree.join("usr/share/sosna/data.ext4.zst"))
         .arg(template));

@@ -30,7 +30,8 @@ pub(crate) struct Kit {
     pub(crate) stand_in: PathBuf,
 }
 
-const TOOLS: [(&str, &str, &str); 5] = [
+const TOOLS: [(&str, &str, &str); 6] = [
+    ("zstd", "zstd", "usr/bin/zstd"),
     ("mksquashfs", "squashfs-tools", "usr/bin/mksquashfs"),
     ("sfdisk", "fdisk", "sbin/sfdisk"),
     ("mcopy", "mtools", "usr/bin/mcopy"),

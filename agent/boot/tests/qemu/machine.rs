@@ -80,8 +80,13 @@ impl Machine {
     }
 
     /// Waits until the machine has ended by itself and returns all that it said.
-    pub(crate) fn end(mut self) -> String {
-        let end = Instant::now() + PATIENCE;
+    pub(crate) fn end(self) -> String {
+        self.end_within(PATIENCE)
+    }
+
+    /// The same with a patience of its own.
+    pub(crate) fn end_within(mut self, patience: Duration) -> String {
+        let end = Instant::now() + patience;
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.hear(&line),
@@ -94,6 +99,12 @@ impl Machine {
         assert!(self.child.wait().expect("it was started").success(), "{}: {}", self.name, self.heard);
         eprintln!("{}: {:.1} s", self.name, self.started.elapsed().as_secs_f64());
         std::mem::take(&mut self.heard)
+    }
+
+    /// Takes the power away after a while.
+    pub(crate) fn cut(self, after: Duration) {
+        thread::sleep(after);
+        drop(self);
     }
 
     /// Says something to the emulator: `system_powerdown` presses the power button.

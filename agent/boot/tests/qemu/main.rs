@@ -6,6 +6,13 @@ mod disk;
 mod kit;
 mod machine;
 
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
 use disk::{Disk, Wishes};
 use kit::{Kit, kit};
 use machine::Machine;
@@ -35,6 +42,41 @@ fn a_slot_with_one_wrong_bit_is_refused_and_named() {
     assert!(!said.contains("agent started"), "{said}");
 }
 
+/// As an image has it: the template is there, and the card is larger.
+#[test]
+fn power_may_fail_while_the_data_area_is_made() {
+    let Some(kit) = kit("power_may_fail_while_the_data_area_is_made") else { return };
+    for (with_data, name) in [(false, "blank"), (true, "template")] {
+        let disk = Disk::make(kit, &Wishes { boot: &[("device.toml", "colour = 1")], size: 200, with_data });
+        let mut machine = Machine::start(kit, &disk, name, "", &NO_NETWORK);
+        machine.expect("nobody knows the key `colour`");
+        machine.cut(Duration::from_millis(if with_data { 250 } else { 120 }));
+        let mut machine = Machine::start(kit, &disk, name, "test.do=off", &NO_NETWORK);
+        let data = machine.expect("data area: ");
+        let size: u64 = data.split_whitespace().rev().nth(1).unwrap().parse().unwrap();
+        assert!((135..=144).contains(&size), "{data}");
+        machine.end();
+        is_unmounted(&disk);
+    }
+}
+
+#[test]
+fn a_system_that_hangs_is_restarted_by_the_watchdog() {
+    let name = "a_system_that_hangs_is_restarted_by_the_watchdog";
+    if std::env::var_os("SOSNA_TEST_SOAK").is_none() {
+        eprintln!("SKIPPED {name}: it waits for a minute; SOSNA_TEST_SOAK=1 runs it");
+        return;
+    }
+    let Some(kit) = kit(name) else { return };
+    let disk = Disk::make(kit, &Wishes { boot: &[], size: 0, with_data: true });
+    let arguments = ["-nic", "none", "-device", "i6300esb"];
+    let mut machine = Machine::start(kit, &disk, "hang", "test.do=hang", &arguments);
+    machine.expect("child: PID 1 is stopped");
+    // The emulator's watchdog resets the machine, which ends it (`-no-reboot`).
+    let said = machine.end_within(Duration::from_secs(150));
+    assert!(!said.contains("restarting:") && !said.contains("turning off"), "{said}");
+}
+
 /// One device's life: first boot, a boot without network, damage, repair by its owner.
 #[test]
 fn a_device_keeps_what_it_is_through_restarts_and_damage() {
@@ -49,7 +91,9 @@ fn a_device_keeps_what_it_is_through_restarts_and_damage() {
 }
 
 fn first_boot(kit: &Kit, disk: &Disk) -> String {
-    let mut network = vec!["-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile="];
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let user = format!("user,id=n0,ipv6-net=fd05::/64,hostfwd=tcp:127.0.0.1:{port}-:80");
+    let mut network = vec!["-netdev", user.as_str(), "-device", "virtio-net-pci,netdev=n0,romfile="];
     network.extend(["-netdev", "user,id=n1,net=10.0.9.0/24", "-device"]);
     network.extend(["virtio-net-pci,netdev=n1,mac=52:54:00:00:00:07,romfile=", "-device", "i6300esb"]);
     let mut machine = Machine::start(kit, disk, "first boot", "test.do=crash", &network);
@@ -79,6 +123,16 @@ fn first_boot(kit: &Kit, disk: &Disk) -> String {
     assert!(page.contains("\"hostname\":\"lab-7\"") && page.contains("\"watchdog\":true"), "{page}");
     assert!(!page.contains("sosna1token"), "{page}");
     machine.expect("child: the token is here");
+    // From outside, once a router's announcement has given an address, too.
+    let end = Instant::now() + Duration::from_secs(30);
+    let text = loop {
+        let text = page_from_outside(port);
+        if text.contains("fd05:") || Instant::now() > end {
+            break text;
+        }
+        thread::sleep(Duration::from_millis(200));
+    };
+    assert!(text.contains("lab-7 0.1.0 slot a: 10.0.2.15/24 on eth0, fd05::"), "{text}");
     machine.expect("child: waits");
     machine.expect("the join token is removed");
     machine.tell("system_powerdown");
@@ -93,6 +147,14 @@ fn first_boot(kit: &Kit, disk: &Disk) -> String {
         String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
     assert!(checked.status.success() && words.contains("No errors"), "{words}");
     identity.rsplit(' ').next().unwrap().to_owned()
+}
+
+fn page_from_outside(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: device\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
 }
 
 /// What the emulator's own DHCP server lends.
