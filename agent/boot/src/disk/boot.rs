@@ -95,7 +95,7 @@ fn with_mounted<T>(
 ) -> Result<T, BootError> {
     let partition = on_disk(disk, BOOT)?;
     let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mounts::device(&partition.device, "vfat", Path::new(MOUNT), flags, "umask=0077,iocharset=ascii")?;
+    mounts::device(&partition.device, "vfat", Path::new(MOUNT), flags, "umask=0077")?;
     let done = work();
     mounts::remove(Path::new(MOUNT)).map_err(|source| BootError::File { path: MOUNT.into(), source })?;
     done

@@ -1,6 +1,8 @@
 //! A client's life against a server that the test plays.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::net::dhcp::packet::{self, tests::reply};
 
@@ -191,4 +193,41 @@ fn strange_times_and_masks_become_sane() {
     let mut for_ever = bound(u32::MAX);
     assert_eq!(for_ever.due(), None);
     assert!(for_ever.wake(at(1 << 40)).is_empty());
+}
+
+proptest! {
+    /// Whatever happens in whatever order: no panic, no circle without a pause, and no address but a lent one.
+    #[test]
+    fn anything_may_happen_at_any_time(events in proptest::collection::vec((0u8..6, 0u64..900, any::<u32>()), 1..60)) {
+        let mut machine = Machine::new(CARD, "lab-7", 9);
+        let (mut now, mut has_address) = (at(0), false);
+        for (event, later, lease) in events {
+            now += at(later);
+            let mut actions = match event {
+                0 => machine.link(now, lease % 4 != 0),
+                1..=3 => {
+                    let packet = says(&machine, [2, 5, 6][usize::from(event) - 1], OWN, lease % 2000);
+                    machine.receive(now, &packet)
+                }
+                4 => machine.receive(now, &from_server(&lease.to_be_bytes().repeat(80))),
+                _ => Vec::new(),
+            };
+            actions.extend(machine.wake(now));
+            prop_assert!(machine.due().is_none_or(|due| due > now), "{event} {:?}", machine);
+            for action in actions {
+                match action {
+                    Action::Apply(lease) => {
+                        prop_assert_eq!(lease.prefix.address, Ipv4Addr::from(OWN));
+                        has_address = true;
+                    }
+                    Action::Withdraw => {
+                        prop_assert!(has_address);
+                        has_address = false;
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(has_address, machine.held().is_some());
+        }
+    }
 }
