@@ -99,9 +99,9 @@ fn first_boot(kit: &Kit, disk: &Disk) -> String {
     let mut machine = Machine::start(kit, disk, "first boot", "test.do=crash", &network);
     machine.expect("nobody knows the key `colour`");
     machine.expect("data area: made anew, ");
-    let fallen = machine.expect("the agent ended");
+    let fallen = machine.expect("the agent ended by SIGKILL");
     assert!(
-        fallen.contains("with code 1; it starts again in 1 s") || fallen.contains("its last words"),
+        fallen.contains("its last words: the first time it is killed; it starts again in 1 s"),
         "{fallen}"
     );
     let identity = machine.expect("child: identity ");
