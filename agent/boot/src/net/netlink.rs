@@ -246,6 +246,39 @@ mod tests {
         assert_eq!(bytes[28..36], [8, 0, 5, 0, 10, 0, 2, 2]);
     }
 
+    /// In a network of its own, on the loopback card: the only one there.
+    #[test]
+    fn a_kernel_takes_addresses_again_and_gives_them_back() {
+        let test = "a_kernel_takes_addresses_again_and_gives_them_back";
+        if let Err(error) = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
+            eprintln!("SKIPPED {test}: no network of its own: {error}");
+            return;
+        }
+        let can_bind = || std::net::UdpSocket::bind("10.9.8.7:0").is_ok();
+        let prefix = Prefix { address: Ipv4Addr::new(10, 9, 8, 7), length: 24 };
+        let mut kernel = Netlink::open().unwrap();
+        let changes = Changes::listen().unwrap();
+        assert!(!changes.take());
+        kernel.up(1, Some(1400)).unwrap();
+        assert!(changes.take() && !changes.take());
+        assert!(!can_bind());
+        kernel.add(1, prefix, 100, Some(Duration::from_secs(300))).unwrap();
+        assert!(can_bind());
+        // A renewed lease.
+        kernel.add(1, prefix, 100, Some(Duration::from_secs(1))).unwrap();
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while can_bind() && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(!can_bind(), "the kernel takes back what nobody renewed");
+        assert!(kernel.remove(1, prefix).is_err(), "it is gone");
+        kernel.add(1, prefix, 100, None).unwrap();
+        kernel.remove(1, prefix).unwrap();
+        assert!(!can_bind());
+        let way = Way { card: 77, gateway: Ipv4Addr::new(10, 9, 8, 1), cost: 5 };
+        assert_eq!(kernel.add_way(way).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+    }
+
     #[test]
     fn answers_are_matched() {
         let mut answer = vec![36, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0];
