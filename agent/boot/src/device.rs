@@ -130,6 +130,11 @@ impl DeviceConfig {
             .take(8)
             .map(|key| format!("device.toml: nobody knows the key `{key}`"))
             .collect();
+        if self.network.interface.iter().any(|interface| interface.card.is_empty()) {
+            remarks.push(
+                "device.toml: an `interface` without `card` has no effect; name it, or its address".into(),
+            );
+        }
         if self.wifi.is_some() {
             remarks.push("device.toml: this image has no wireless parts, `wifi` has no effect".into());
         }
@@ -235,6 +240,8 @@ mod tests {
             let text = format!("[[network.interface]]\ncard = \"eth0\"\naddress = \"{address}\"");
             assert!(DeviceConfig::parse(&text).is_err(), "{address}");
         }
+        let config = DeviceConfig::parse("[[network.interface]]\naddress = \"10.0.0.7/8\"").unwrap();
+        assert!(config.remarks()[0].contains("without `card`"));
         let config = DeviceConfig::parse("hostname = \"-bad-\"").unwrap();
         assert_eq!(config.hostname(), None);
         assert_eq!(config.remarks().len(), 1);

@@ -12,7 +12,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
     socket, sockopt::ReceiveTimeout,
 };
-use nix::sys::time::TimeVal;
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use crate::device::Prefix;
 
@@ -54,7 +54,7 @@ struct Request {
 impl Netlink {
     pub(super) fn open() -> io::Result<Self> {
         let socket = open(0)?;
-        setsockopt(&socket, ReceiveTimeout, &TimeVal::new(PATIENCE, 0))?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
         Ok(Self { socket, sequence: 0 })
     }
 
