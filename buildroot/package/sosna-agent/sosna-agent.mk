@@ -1,0 +1,58 @@
+################################################################################
+#
+# sosna-agent
+#
+################################################################################
+
+# The same number as in the Cargo.toml at the top of the repository; utils/check
+# compares them.
+SOSNA_AGENT_VERSION = 0.1.0
+# Not GitHub's archive of the tag, but the one that utils/pack-source makes for a
+# release: with the crates inside, and without buildroot/, so that the hash beside
+# this file can be part of the release it is about.
+SOSNA_AGENT_SOURCE = sosna-agent-$(SOSNA_AGENT_VERSION)-vendored.tar.gz
+SOSNA_AGENT_SITE = https://github.com/sosna/sosna/releases/download/v$(SOSNA_AGENT_VERSION)
+SOSNA_AGENT_LICENSE = Apache-2.0 or MIT
+SOSNA_AGENT_LICENSE_FILES = LICENSE-APACHE LICENSE-MIT
+SOSNA_AGENT_INSTALL_IMAGES = YES
+
+# One file without a C library beside it: the slot holds none.
+SOSNA_AGENT_RUSTFLAGS = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
+
+# The profile `dist` of the repository in the words of cargo's environment, because
+# the infrastructure builds with --release. They come after the infrastructure's own
+# and win: a panic ends the program, and size goes before speed.
+SOSNA_AGENT_CARGO_ENV = \
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=z \
+	CARGO_PROFILE_RELEASE_LTO=fat \
+	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
+	CARGO_PROFILE_RELEASE_PANIC=abort \
+	CARGO_PROFILE_RELEASE_STRIP=symbols \
+	CARGO_TARGET_$(call UPPERCASE,$(RUSTC_TARGET_NAME))_RUSTFLAGS="$(SOSNA_AGENT_RUSTFLAGS)"
+
+SOSNA_AGENT_CARGO_BUILD_OPTS = \
+	--package sosna-agent --bin sosna-agent \
+	--package sosna-boot --bin sosna-init
+
+SOSNA_AGENT_BUILT = $(@D)/target/$(RUSTC_TARGET_NAME)/$(if $(BR2_ENABLE_DEBUG),debug,release)
+SOSNA_AGENT_SHARE = $(TARGET_DIR)/usr/share/sosna
+
+# `cargo install` would compile everything once more for each program.
+define SOSNA_AGENT_INSTALL_TARGET_CMDS
+	$(INSTALL) -D -m 0755 $(SOSNA_AGENT_BUILT)/sosna-agent \
+		$(TARGET_DIR)/usr/bin/sosna-agent
+	$(INSTALL) -D -m 0644 $(@D)/LICENSE-APACHE \
+		$(SOSNA_AGENT_SHARE)/licences/sosna-agent/LICENSE-APACHE
+	$(INSTALL) -D -m 0644 $(@D)/LICENSE-MIT \
+		$(SOSNA_AGENT_SHARE)/licences/sosna-agent/LICENSE-MIT
+	$(INSTALL) -D -m 0644 $(@D)/Cargo.lock \
+		$(SOSNA_AGENT_SHARE)/sbom/Cargo.lock
+endef
+
+# Not for the slot: post-image.sh puts it into the initramfs.
+define SOSNA_AGENT_INSTALL_IMAGES_CMDS
+	$(INSTALL) -D -m 0755 $(SOSNA_AGENT_BUILT)/sosna-init \
+		$(BINARIES_DIR)/sosna-init
+endef
+
+$(eval $(cargo-package))
