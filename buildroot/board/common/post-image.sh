@@ -71,7 +71,7 @@ unified() {
 			return sum
 		}
 		$1 ~ /^[0-9]+$/ { end = number($4) + number($3); if (end > last) last = end }
-		END { printf "%d", last }')
+		END { printf "%.0f", last }')
 	for section in osrel cmdline initrd linux; do
 		case ${section} in
 		initrd) file=${images}/initramfs.cpio.zst ;;
