@@ -19,23 +19,21 @@ SOSNA_AGENT_INSTALL_IMAGES = YES
 # One file without a C library beside it: the slot holds none.
 SOSNA_AGENT_RUSTFLAGS = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
 
-# The profile `dist` of the repository in the words of cargo's environment, because
-# the infrastructure builds with --release. They come after the infrastructure's own
-# and win: a panic ends the program, and size goes before speed.
 SOSNA_AGENT_CARGO_ENV = \
-	CARGO_PROFILE_RELEASE_OPT_LEVEL=z \
-	CARGO_PROFILE_RELEASE_LTO=fat \
-	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
-	CARGO_PROFILE_RELEASE_PANIC=abort \
-	CARGO_PROFILE_RELEASE_STRIP=symbols \
 	CARGO_TARGET_$(call UPPERCASE,$(RUSTC_TARGET_NAME))_RUSTFLAGS="$(SOSNA_AGENT_RUSTFLAGS)"
 
-SOSNA_AGENT_CARGO_BUILD_OPTS = \
-	--package sosna-agent --bin sosna-agent \
-	--package sosna-boot --bin sosna-init
-
-SOSNA_AGENT_BUILT = $(@D)/target/$(RUSTC_TARGET_NAME)/$(if $(BR2_ENABLE_DEBUG),debug,release)
+SOSNA_AGENT_BUILT = $(@D)/target/$(RUSTC_TARGET_NAME)/dist
 SOSNA_AGENT_SHARE = $(TARGET_DIR)/usr/share/sosna
+
+# The infrastructure builds with --release, and the repository has a profile of its own for
+# devices: size goes before speed, and a panic ends the program.
+define SOSNA_AGENT_BUILD_CMDS
+	cd $(@D) && \
+	$(TARGET_MAKE_ENV) $(TARGET_CONFIGURE_OPTS) $(PKG_CARGO_ENV) $(SOSNA_AGENT_CARGO_ENV) \
+		cargo build --offline --locked --profile dist \
+			--package sosna-agent --bin sosna-agent \
+			--package sosna-boot --bin sosna-init
+endef
 
 # `cargo install` would compile everything once more for each program.
 define SOSNA_AGENT_INSTALL_TARGET_CMDS
