@@ -40,9 +40,9 @@ define SOSNA_AGENT_INSTALL_TARGET_CMDS
 	$(INSTALL) -D -m 0755 $(SOSNA_AGENT_BUILT)/sosna-agent \
 		$(TARGET_DIR)/usr/bin/sosna-agent
 	$(INSTALL) -D -m 0644 $(@D)/LICENSE-APACHE \
-		$(SOSNA_AGENT_SHARE)/licences/sosna-agent/LICENSE-APACHE
+		$(SOSNA_AGENT_SHARE)/licences/sosna/LICENSE-APACHE
 	$(INSTALL) -D -m 0644 $(@D)/LICENSE-MIT \
-		$(SOSNA_AGENT_SHARE)/licences/sosna-agent/LICENSE-MIT
+		$(SOSNA_AGENT_SHARE)/licences/sosna/LICENSE-MIT
 	$(INSTALL) -D -m 0644 $(@D)/Cargo.lock \
 		$(SOSNA_AGENT_SHARE)/sbom/Cargo.lock
 endef
