@@ -108,7 +108,8 @@ nanopi-r2s)
 	cp "${boards}/${board}/genimage.cfg" "${config}"
 	;;
 rpi4 | rpi5)
-	cmdline 'console=serial0,115200 console=tty1' >"${images}/cmdline.txt"
+	# The foundation's device trees turn the memory controller off, and this turns it on again.
+	cmdline 'cgroup_enable=memory console=serial0,115200 console=tty1' >"${images}/cmdline.txt"
 	cp "${boards}/rpi/config.txt" "${boards}/rpi/autoboot.txt" "${images}/"
 	list='"config.txt", "cmdline.txt", "Image", "initramfs.cpio.zst"'
 	for file in "${images}"/*.dtb; do
