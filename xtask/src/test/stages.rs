@@ -18,6 +18,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "demo", needs: &["build"], run: demo },
     Stage { name: "no-std", needs: &[], run: no_std },
     Stage { name: "fuzz", needs: &["build"], run: fuzz },
+    Stage { name: "buildroot", needs: &[], run: buildroot },
 ];
 
 /// Building the targets and running each for its time; more means that one hangs.
@@ -137,4 +138,22 @@ fn fuzz(run: &mut Run<'_>) -> Result {
         .current_dir(run.tree.root());
     let good = run.command(&mut command, Some(FUZZ_AT_MOST))?;
     Ok(Outcome::when(good, "a target crashed, or the targets do not build"))
+}
+
+/// Buildroot reads all its packages once for each question and board; more means that it asks for something.
+const BUILDROOT_AT_MOST: Duration = Duration::from_secs(15 * 60);
+
+fn buildroot(run: &mut Run<'_>) -> Result {
+    let Some(folder) = std::env::var_os("BUILDROOT_DIR").filter(|f| !f.is_empty()) else {
+        return Ok(Outcome::Skipped("BUILDROOT_DIR does not name an unpacked release of Buildroot".into()));
+    };
+    let mut command = std::process::Command::new(run.tree.root().join("buildroot/utils/check"));
+    command.current_dir(run.tree.root()).arg(folder);
+    // Not `Run::command`: what the check skips is a part of this stage, not one of cargo's tests.
+    let line = run.line;
+    let good =
+        exec::run(&mut command, Some(BUILDROOT_AT_MOST), &mut run.log, |text| line.now(text))?.success();
+    let skipped = run.log.lines().iter().filter_map(|l| l.strip_prefix("SKIPPED "));
+    run.skipped.extend(skipped.map(str::to_owned));
+    Ok(Outcome::when(good, "Buildroot does not take the tree in buildroot/ as it is"))
 }
