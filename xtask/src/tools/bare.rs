@@ -13,7 +13,7 @@ use std::process::Command;
 use crate::exec;
 use crate::oci::elf::{self, ElfError};
 use crate::paths::Tree;
-use crate::tools::apt::{Apt, AptError};
+use sosna_apt::{Apt, AptError};
 
 /// The microcontroller: Cortex-M4 and M7 without an operating system.
 pub const TARGET: &str = "thumbv7em-none-eabi";

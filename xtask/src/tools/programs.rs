@@ -8,8 +8,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::apt::{Apt, AptError};
 use crate::paths::Tree;
+use sosna_apt::{Apt, AptError};
 
 /// Debian's package, and the program in it.
 const PROGRAMS: [(&str, &str); 2] = [("mosquitto", "usr/sbin/mosquitto"), ("busybox-static", "bin/busybox")];

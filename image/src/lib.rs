@@ -1,0 +1,11 @@
+//! The composer of the device's operating system: from pinned Debian packages and our own programs to a bootable
+//! disk image, without root, without mounts, and with the same bytes each time.
+//!
+//! It must never change the system that it runs on, write to a disk that it was not told to, or put anything into an
+//! image whose hash it has not checked.
+
+pub mod block;
+mod error;
+pub mod package;
+
+pub use error::Error;
