@@ -5,7 +5,11 @@
 //! image whose hash it has not checked.
 
 pub mod block;
+pub mod board;
+pub mod compose;
 mod error;
 pub mod package;
+pub mod personal;
+mod sbom;
 
 pub use error::Error;

@@ -69,18 +69,25 @@ impl Suite {
     pub fn candidate(&self, package: &str, arch: &str, fresh: bool) -> Result<Candidate, AptError> {
         let _lock = self.lock()?;
         let config = self.configure(fresh)?;
-        let mut command = Command::new("apt-cache");
-        command.env("APT_CONFIG", config).args(["show", "--no-all-versions"]);
-        let missing = || AptError::NoPackage {
+        let show = |wanted: String| {
+            let mut command = Command::new("apt-cache");
+            command.env("APT_CONFIG", &config).args(["show", "--no-all-versions"]);
+            match run(command.arg(wanted), "apt-cache") {
+                // Also its way to say that there is none.
+                Err(AptError::Failed { .. }) => Ok(None),
+                other => other.map(|output| parse(&String::from_utf8_lossy(&output.stdout))),
+            }
+        };
+        let found = match show(format!("{package}:{arch}"))? {
+            // What is for all machines has the name of none.
+            None => show(package.to_owned())?.filter(|found| found.arch == "all"),
+            found => found,
+        };
+        found.ok_or_else(|| AptError::NoPackage {
             package: package.to_owned(),
             arch: arch.to_owned(),
             suite: self.name.clone(),
-        };
-        let output = match run(command.arg(format!("{package}:{arch}")), "apt-cache") {
-            Err(AptError::Failed { .. }) => return Err(missing()),
-            other => other?,
-        };
-        parse(&String::from_utf8_lossy(&output.stdout)).ok_or_else(missing)
+        })
     }
 
     /// Downloads one version of a package into the folder `into` and returns the file. Its hash is the caller's to
@@ -103,7 +110,8 @@ impl Suite {
         let fetch = |config: &Path| {
             let mut command = Command::new("apt-get");
             command.env("APT_CONFIG", config).current_dir(&folder).args(["-q", "download"]);
-            run(command.arg(format!("{package}:{arch}={version}")), "apt-get")
+            let arch = if arch == "all" { String::new() } else { format!(":{arch}") };
+            run(command.arg(format!("{package}{arch}={version}")), "apt-get")
         };
         if fetch(&config).is_err() {
             // The lists may be older than the version that was pinned.

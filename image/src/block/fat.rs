@@ -31,13 +31,13 @@ fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Error {
 
 // === impl Fat ===
 
-impl Fat<Cursor<Vec<u8>>> {
-    /// An empty file system of so many bytes in memory. `serial` is its volume number.
+impl<'a> Fat<Cursor<&'a mut [u8]>> {
+    /// Makes an empty file system in memory that is all zero. `serial` is its volume number.
     ///
     /// # Errors
     /// [`Error::Room`]: it is too small for FAT32.
-    pub fn format(bytes: usize, serial: u32) -> Result<Self, Error> {
-        let mut memory = Cursor::new(vec![0; bytes]);
+    pub fn format(memory: &'a mut [u8], serial: u32) -> Result<Self, Error> {
+        let bytes = memory.len();
         // FAT32 wants at least 65525 clusters: with fewer, firmware takes it for FAT16.
         if bytes < SMALLEST {
             return Err(Error::Room {
@@ -52,8 +52,8 @@ impl Fat<Cursor<Vec<u8>>> {
             .bytes_per_cluster(cluster)
             .volume_id(serial)
             .volume_label(LABEL);
-        fatfs::format_volume(&mut memory, options).map_err(failed("format"))?;
-        Self::open(memory)
+        fatfs::format_volume(Cursor::new(&mut *memory), options).map_err(failed("format"))?;
+        Self::open(Cursor::new(memory))
     }
 }
 
@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn files_are_written_replaced_listed_and_removed() {
-        let fat = Fat::format(80 << 20, 7).unwrap();
+        let mut memory = vec![0; 80 << 20];
+        let fat = Fat::format(&mut memory, 7).unwrap();
         fat.write("EFI/Linux/sosna-0.1.0+3.efi", &vec![5; 3_000_000]).unwrap();
         fat.write("sosna/join", b"a long text").unwrap();
         fat.write("sosna/join", b"short").unwrap();
@@ -187,15 +188,7 @@ mod tests {
     fn the_same_files_make_the_same_bytes() {
         let make = || {
             let mut memory = vec![0; 80 << 20];
-            {
-                let whole = Fat::format(80 << 20, 7).unwrap();
-                whole.write("a/b", b"c").unwrap();
-                whole.finish().unwrap();
-            }
-            let mut disk = Cursor::new(&mut memory[..]);
-            let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).bytes_per_cluster(1024);
-            fatfs::format_volume(&mut disk, options).unwrap();
-            let fat = Fat::open(disk).unwrap();
+            let fat = Fat::format(&mut memory, 7).unwrap();
             fat.write("a/b", b"c").unwrap();
             fat.finish().unwrap();
             memory
@@ -206,6 +199,6 @@ mod tests {
     #[test]
     fn what_is_no_file_system_is_refused() {
         assert!(Fat::open(Cursor::new(vec![0; 4096])).is_err());
-        assert!(Fat::format(1 << 20, 0).is_err());
+        assert!(Fat::format(&mut [0; 1 << 16], 0).is_err());
     }
 }
