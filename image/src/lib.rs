@@ -8,8 +8,10 @@ pub mod block;
 pub mod board;
 pub mod compose;
 mod error;
+pub mod inspect;
 pub mod package;
 pub mod personal;
+pub mod run;
 mod sbom;
 
 pub use error::Error;

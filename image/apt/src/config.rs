@@ -140,6 +140,10 @@ pub(super) fn write(home: &Path, lists: &Lists, sources: Option<&Sources<'_>>) -
     if let Some(sources) = sources {
         let list = home.join("sources.list");
         fs::write(&list, sources.lines).map_err(AptError::io("write", &list))?;
+        // Some systems keep no index of the lists; without it every question reads them all.
+        text.push_str(
+            "Dir::Cache::pkgcache \"pkgcache.bin\";\nDir::Cache::srcpkgcache \"srcpkgcache.bin\";\n",
+        );
         text.push_str("Dir::Etc::sourceparts \"/dev/null\";\n#clear APT::Architectures;\n");
         text.push_str(&format!("Dir::Etc::sourcelist \"{}\";\n", list.display()));
         for arch in sources.architectures {

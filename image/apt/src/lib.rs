@@ -6,6 +6,7 @@
 
 mod config;
 pub mod digest;
+mod program;
 mod stamp;
 mod suite;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use config::Lists;
+pub use program::Unpacked;
 pub use stamp::Package;
 use stamp::Stamp;
 pub use suite::{Candidate, Suite};

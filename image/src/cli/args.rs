@@ -45,6 +45,10 @@ pub(crate) enum Command {
     Boards(BoardsArgs),
     /// Compose a bootable disk image, without root
     Build(Box<BuildArgs>),
+    /// Boot an image in QEMU on this machine
+    Run(RunArgs),
+    /// What is in an image, and whether it is whole
+    Inspect(InspectArgs),
     /// Pin what the Debian archive has now, for a new release
     Lock(LockArgs),
 }
@@ -110,6 +114,34 @@ pub(crate) struct PersonalArgs {
     /// File with the wireless network's password
     #[arg(long, value_name = "FILE", requires = "wifi")]
     pub(crate) wifi_password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sosna-image run sosna.img --snapshot --forward 8080:80")]
+pub(crate) struct RunArgs {
+    /// The image file
+    pub(crate) image: PathBuf,
+    /// Leave the image as it is: what the device writes is forgotten
+    #[arg(long)]
+    pub(crate) snapshot: bool,
+    /// MiB of memory
+    #[arg(long, default_value_t = 512, value_name = "MIB")]
+    pub(crate) memory: u32,
+    /// A port of this machine that leads to one of the device
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub(crate) forward: Vec<String>,
+    /// Emulate the processor even where it could be used directly
+    #[arg(long)]
+    pub(crate) emulate: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// The image file, or a disk
+    pub(crate) image: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -3,6 +3,7 @@
 mod args;
 mod build;
 mod lock;
+mod run;
 mod show;
 
 use std::error::Error as _;
@@ -19,6 +20,8 @@ pub(crate) fn main() -> ExitCode {
     let done = match &args.command {
         Command::Boards(options) => show::boards(options),
         Command::Build(options) => build::build(&args.packages, options),
+        Command::Run(options) => run::run(&args.packages, options),
+        Command::Inspect(options) => show::inspect(options),
         Command::Lock(options) => lock::lock(&args.packages, options),
     };
     match done {

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::paths::Tree;
-use sosna_apt::{Apt, AptError};
+use sosna_apt::{Apt, AptError, Unpacked};
 
 /// Debian's package, and the program in it.
 const PROGRAMS: [(&str, &str); 2] = [("mosquitto", "usr/sbin/mosquitto"), ("busybox-static", "bin/busybox")];
@@ -43,7 +43,7 @@ pub fn path_with_programs(tree: &Tree) -> Result<OsString, ProgramsError> {
     };
     fs::create_dir_all(&bin).map_err(failed(&bin))?;
     for (package, program) in PROGRAMS {
-        let Unpacked { program, libraries } = unpack(tree, package, program)?;
+        let Unpacked { program, libraries, .. } = unpack(tree, package, program)?;
         let starter = bin.join(program.file_name().unwrap_or_default());
         // The unpacked libraries are for this program alone: in everybody's path they would replace the system's.
         let text = format!("#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{}' \"$@\"\n", program.display());
@@ -60,34 +60,11 @@ pub fn path_with_programs(tree: &Tree) -> Result<OsString, ProgramsError> {
     Ok(env::join_paths(all).unwrap_or(old))
 }
 
-/// A program of a package that was unpacked and not installed.
-#[derive(Debug, Clone)]
-pub struct Unpacked {
-    /// The program's file.
-    pub program: PathBuf,
-    /// What its `LD_LIBRARY_PATH` must say.
-    pub libraries: String,
-}
-
 /// Unpacks Debian's `package` with what it needs, and finds `program` (a path within it).
 ///
 /// # Errors
 /// [`ProgramsError`].
 pub fn unpack(tree: &Tree, package: &str, program: &str) -> Result<Unpacked, ProgramsError> {
     let root = tree.tools().join("programs").join(package);
-    Apt::new(&tree.tools()).unpack(&[package], true, &root)?;
-    Ok(Unpacked { program: root.join(program), libraries: libraries(&root).join(":") })
-}
-
-/// The folders of an unpacked tree that hold shared libraries, the C library's left out: it must be the one that
-/// the system's loader belongs to.
-fn libraries(root: &Path) -> Vec<String> {
-    let entries =
-        |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let folders: Vec<PathBuf> = ["lib", "usr/lib"]
-        .into_iter()
-        .flat_map(|folder| entries(root.join(folder)).chain([root.join(folder)]).collect::<Vec<_>>())
-        .filter(|path| path.is_dir() && !path.join("libc.so.6").exists())
-        .collect();
-    folders.iter().map(|path| path.display().to_string()).collect()
+    Ok(Apt::new(&tree.tools()).program(package, program, &root)?)
 }
