@@ -117,6 +117,26 @@ impl Image {
         Fat::open(ReadOnly(Region::new(file, partition.start, partition.bytes)))
     }
 
+    /// What the first slot uses of its partition, in bytes; all of it where that cannot be known.
+    #[must_use]
+    pub fn used_of_slot(&self) -> u64 {
+        let boots = self.boot_images().unwrap_or_default();
+        let root = boots.iter().find(|boot| boot.slot == "a").and_then(|boot| Root::parse(&boot.root));
+        root.map_or(u64::MAX, |root| {
+            (root.blocks.saturating_mul(BLOCK as u64)).saturating_add(verity::tree_bytes(root.blocks))
+        })
+    }
+
+    /// The packages that a sound slot names.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn lock(tree: &Tree) -> Result<Lock, Error> {
+        let text = tree.content("usr/share/sosna/packages.toml");
+        let text = text.ok_or_else(|| Error::malformed("the slot", "it does not name its packages"))?;
+        Lock::parse("the slot", &String::from_utf8_lossy(text))
+    }
+
     /// All about it, hash trees recomputed.
     ///
     /// # Errors
@@ -164,8 +184,7 @@ impl Image {
             Ok(tree) => tree,
             Err(error) => return (SlotState::Damaged(error.to_string()), Vec::new()),
         };
-        let lock = tree.content("usr/share/sosna/packages.toml");
-        let lock = lock.and_then(|text| Lock::parse("the slot", &String::from_utf8_lossy(text)).ok());
+        let lock = Self::lock(&tree).ok();
         let packages = lock.map_or_else(Vec::new, |lock| lock.packages);
         (SlotState::Sound, packages.iter().map(|pin| format!("{} {}", pin.name, pin.version)).collect())
     }

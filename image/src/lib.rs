@@ -8,10 +8,13 @@ pub mod block;
 pub mod board;
 pub mod compose;
 mod error;
+pub mod flash;
 pub mod inspect;
 pub mod package;
 pub mod personal;
+pub mod publish;
 pub mod run;
 mod sbom;
+pub mod sources;
 
 pub use error::Error;

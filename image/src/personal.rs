@@ -1,14 +1,19 @@
 //! What makes one device's image different from another's: files in the folder `sosna` of the boot partition, which
 //! the device reads at its first boot and which anybody can write with a card reader.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sosna_host::token::JoinToken;
-use std::collections::BTreeMap;
 
 use crate::Error;
 use crate::block::fat::Fat;
+use crate::block::region::Region;
+use crate::compose::BOOT;
+use crate::inspect::Image;
 
 /// Where the settings are.
 pub const SETTINGS: &str = "sosna/device.toml";
@@ -149,6 +154,25 @@ impl Personal {
         let Some(bytes) = fat.read(SETTINGS)? else { return Ok(Settings::default()) };
         toml::from_str(&String::from_utf8_lossy(&bytes)).map_err(|error| Error::malformed(SETTINGS, error))
     }
+}
+
+/// Writes settings into a finished image, in place. With `forget` its join token goes.
+///
+/// # Errors
+/// [`Error`]: no image of ours, or as [`Personal::write`].
+pub fn personalise(image: &Path, personal: &Personal, forget: bool) -> Result<(), Error> {
+    personal.check()?;
+    let opened = Image::open(image)?;
+    let partition = opened.partition(BOOT)?;
+    let file = File::options().read(true).write(true).open(image).map_err(Error::io("write", image))?;
+    let copy = file.try_clone().map_err(Error::io("open", image))?;
+    let fat = Fat::open(Region::new(copy, partition.start, partition.bytes))?;
+    if forget {
+        fat.remove(JOIN)?;
+    }
+    personal.write(&fat)?;
+    fat.finish()?;
+    file.sync_all().map_err(Error::io("write", image))
 }
 
 // === impl Settings ===

@@ -1,8 +1,6 @@
 //! The list of all that an image ships, as an SPDX 2.3 document.
 //! Source: spdx.github.io/spdx-spec/v2.3. Licences are not guessed: the packages' own texts are in the image.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 use sosna_apt::digest;
 
@@ -79,7 +77,7 @@ fn debian(pin: &Pin) -> Value {
         "licenseConcluded": "NOASSERTION",
         "licenseDeclared": "NOASSERTION",
         "copyrightText": "NOASSERTION",
-        "sourceInfo": format!("built from the Debian source package {} {}", pin.source, pin.source_version),
+        "sourceInfo": format!("built from the Debian source packages {}", pin.sources().join(", ")),
         "checksums": [{ "algorithm": "SHA256", "checksumValue": pin.sha256 }],
         "externalRefs": [{
             "referenceCategory": "PACKAGE-MANAGER",
@@ -103,15 +101,6 @@ pub(crate) fn timestamp(seconds: u64) -> String {
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
-/// Which source packages belong to an image's packages, without repetition.
-pub(crate) fn sources(pins: &[Pin]) -> BTreeMap<(String, String), Vec<&Pin>> {
-    let mut sources: BTreeMap<(String, String), Vec<&Pin>> = BTreeMap::new();
-    for pin in pins {
-        sources.entry((pin.source.clone(), pin.source_version.clone())).or_default().push(pin);
-    }
-    sources
 }
 
 #[cfg(test)]

@@ -99,3 +99,9 @@ fn x86_64_uefi_boots_from_its_image_file() {
 fn arm64_uefi_boots_from_its_image_file() {
     boots("arm64_uefi_boots_from_its_image_file", "arm64-uefi-cloud");
 }
+
+/// QEMU's Pi has no firmware; kernel, device tree and command line are read from the card as the firmware would.
+#[test]
+fn a_raspberry_pi_boots_from_its_card() {
+    boots("a_raspberry_pi_boots_from_its_card", "rpi");
+}

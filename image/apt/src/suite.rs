@@ -28,6 +28,8 @@ pub struct Candidate {
     pub source: String,
     /// That source package's version.
     pub source_version: String,
+    /// Further source packages that it contains parts of, as `name version`.
+    pub built_using: Vec<String>,
     /// What it depends on, in Debian's own words.
     pub depends: String,
 }
@@ -198,12 +200,22 @@ fn parse(text: &str) -> Option<Candidate> {
         arch: field("Architecture")?,
         sha256: field("SHA256")?,
         size: field("Size")?.parse().ok()?,
+        built_using: ["Built-Using", "Static-Built-Using"]
+            .into_iter()
+            .filter_map(field)
+            .flat_map(|list| using(&list))
+            .collect(),
         depends: field("Depends").unwrap_or_default(),
         name,
         version,
         source,
         source_version,
     })
+}
+
+/// `linux (= 6.12.1-1), glibc (= 2.41-1)` to `linux 6.12.1-1` and `glibc 2.41-1`.
+fn using(list: &str) -> Vec<String> {
+    list.split(',').map(|one| one.trim().replace(" (= ", " ").replace(')', "")).collect()
 }
 
 #[cfg(test)]
@@ -222,13 +234,15 @@ mod tests {
     #[test]
     fn entries_are_read_with_their_source() {
         let text = "Package: linux-image-amd64\nSource: linux-signed-amd64 (6.12.1+1)\nVersion: 6.12.1-1\n\
-                    Architecture: amd64\nDepends: linux-image-6.12 (= 6.12.1-1)\nSize: 12\nSHA256: ab\n\nPackage: b\n";
+                    Architecture: amd64\nDepends: linux-image-6.12 (= 6.12.1-1)\nSize: 12\nSHA256: ab\n\
+                    Built-Using: linux (= 6.12.1-1), b (= 2)\n\nPackage: b\n";
         let entry = parse(text).unwrap();
         assert_eq!(
             (entry.source.as_str(), entry.source_version.as_str()),
             ("linux-signed-amd64", "6.12.1+1")
         );
         assert_eq!((entry.version.as_str(), entry.size), ("6.12.1-1", 12));
+        assert_eq!(entry.built_using, ["linux 6.12.1-1", "b 2"]);
         let own = parse("Package: a\nVersion: 1\nArchitecture: all\nSize: 1\nSHA256: ab\n").unwrap();
         assert_eq!((own.source.as_str(), own.source_version.as_str()), ("a", "1"));
         assert!(parse("N: no packages found\n").is_none());

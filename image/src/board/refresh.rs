@@ -4,11 +4,12 @@ use super::Description;
 use crate::Error;
 use crate::package::{Cache, Lock, Pin};
 
-/// The newest packages that answer a description, as of `epoch` (seconds since 1970).
+/// The newest packages that answer a description, as of `epoch` (seconds since 1970); with `fresh` the
+/// archive is asked anew.
 ///
 /// # Errors
 /// [`Error::Package`]: the archive cannot be asked or lacks one.
-pub fn refresh(description: &Description, cache: &Cache, epoch: u64) -> Result<Lock, Error> {
+pub fn refresh(description: &Description, cache: &Cache, epoch: u64, fresh: bool) -> Result<Lock, Error> {
     let (packages, arch) = (&description.packages, description.architecture.as_str());
     let pin = |package: &str, fresh: bool| {
         let found = cache
@@ -24,10 +25,11 @@ pub fn refresh(description: &Description, cache: &Cache, epoch: u64) -> Result<L
             size: found.size,
             source: found.source,
             source_version: found.source_version,
+            built_using: found.built_using,
         };
         Ok::<_, Error>((pin, depends))
     };
-    let (_, depends) = pin(&packages.kernel, true)?;
+    let (_, depends) = pin(&packages.kernel, fresh)?;
     // `linux-image-6.12.1+deb13-amd64 (= 6.12.1-1)`
     let kernel = depends
         .split(',')

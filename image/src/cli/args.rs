@@ -49,6 +49,14 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// What is in an image, and whether it is whole
     Inspect(InspectArgs),
+    /// Write join token, name and network into a finished image
+    Personalise(PersonaliseArgs),
+    /// Write an image to a card or disk, and read it back
+    Flash(FlashArgs),
+    /// The source packages and licences of all that an image ships
+    Sources(SourcesArgs),
+    /// Make what belongs beside an image on a web server: checksums, block map, lists
+    Publish(PublishArgs),
     /// Pin what the Debian archive has now, for a new release
     Lock(LockArgs),
 }
@@ -142,6 +150,54 @@ pub(crate) struct InspectArgs {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sosna-image personalise sosna.img --hostname lamp --join sosna1…")]
+pub(crate) struct PersonaliseArgs {
+    /// The image file, or a disk with one on it
+    pub(crate) image: PathBuf,
+    #[command(flatten)]
+    pub(crate) personal: PersonalArgs,
+    /// Remove the join token that is there
+    #[arg(long, conflicts_with = "join")]
+    pub(crate) forget_join: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sosna-image flash sosna.img /dev/sdb")]
+pub(crate) struct FlashArgs {
+    /// The image file
+    pub(crate) image: PathBuf,
+    /// The card or disk; a file of sufficient size will do, too
+    pub(crate) device: PathBuf,
+    /// Do not ask. Disks in use are refused all the same
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SourcesArgs {
+    /// The image file
+    pub(crate) image: PathBuf,
+    /// Write the texts about authors and licences into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) licences: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PublishArgs {
+    /// The image file
+    pub(crate) image: PathBuf,
+    /// Below which address the files will be
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
+    /// Where to write
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,7 @@
 
 mod args;
 mod build;
+mod disk;
 mod lock;
 mod run;
 mod show;
@@ -22,6 +23,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Build(options) => build::build(&args.packages, options),
         Command::Run(options) => run::run(&args.packages, options),
         Command::Inspect(options) => show::inspect(options),
+        Command::Personalise(options) => disk::personalise(options),
+        Command::Flash(options) => disk::flash(options),
+        Command::Sources(options) => disk::sources(options),
+        Command::Publish(options) => disk::publish(options),
         Command::Lock(options) => lock::lock(&args.packages, options),
     };
     match done {

@@ -109,6 +109,7 @@ mod tests {
             size: 3,
             source: "a".into(),
             source_version: "1".into(),
+            built_using: Vec::new(),
         };
         let path = dir.path().join("packages").join(format!("a_{}.deb", pin.sha256));
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -35,7 +35,23 @@ pub struct Pin {
     pub source: String,
     /// The source package's version.
     pub source_version: String,
+    /// Further source packages that it contains parts of, as `name version`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub built_using: Vec<String>,
 }
+
+// === impl Pin ===
+
+impl Pin {
+    /// All source packages that it is made of, as `name version`.
+    #[must_use]
+    pub fn sources(&self) -> Vec<String> {
+        let own = format!("{} {}", self.source, self.source_version);
+        [own].into_iter().chain(self.built_using.iter().cloned()).collect()
+    }
+}
+
+// === impl Lock ===
 
 impl Lock {
     /// Reads a lock file's text.
@@ -88,6 +104,7 @@ mod tests {
             size: 3,
             source: "s".into(),
             source_version: "2".into(),
+            built_using: vec!["c 3".into()],
         };
         let lock = Lock { epoch: 1, packages: vec![pin] };
         let text = lock.to_text().unwrap();
