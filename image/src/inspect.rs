@@ -193,7 +193,7 @@ impl Image {
     fn verified(&self, boot: &BootImage, wanted: &Root) -> Result<Vec<u8>, String> {
         let name = if boot.slot == "b" { SLOT_B } else { SLOT_A };
         let partition = self.partition(name).map_err(|error| error.to_string())?;
-        let data = wanted.blocks.checked_mul(BLOCK as u64).unwrap_or(u64::MAX);
+        let data = wanted.blocks.saturating_mul(BLOCK as u64);
         let all = data.saturating_add(verity::tree_bytes(wanted.blocks));
         if wanted.blocks == 0 || all > partition.bytes {
             return Err(format!("{} blocks do not fit into the partition {name}", wanted.blocks));

@@ -9,6 +9,7 @@ pub mod board;
 pub mod compose;
 mod error;
 pub mod flash;
+pub mod ignition;
 pub mod inspect;
 pub mod package;
 pub mod personal;

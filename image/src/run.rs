@@ -3,12 +3,12 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use flate2::read::GzDecoder;
 use sosna_apt::Apt;
-use std::io::Read as _;
 
 use crate::Error;
 use crate::board::{Board, Firmware, Run};
@@ -64,10 +64,8 @@ pub fn prepare(
     let folder = tempfile::tempdir().map_err(Error::io("create", env::temp_dir()))?;
     let mut command = emulator(run, tools)?;
     command.args(["-machine", &run.machine]);
-    let same = match board.description.architecture.as_str() {
-        "amd64" => cfg!(target_arch = "x86_64"),
-        _ => cfg!(target_arch = "aarch64"),
-    };
+    let own = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let same = board.description.architecture == own;
     if same && !options.emulate && run.firmware.is_some() && Path::new("/dev/kvm").exists() {
         command.args(["-accel", "kvm"]);
     }

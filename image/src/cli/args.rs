@@ -3,7 +3,7 @@
 use std::env;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use sosna_image::package::Cache;
 
 /// Images of the device's operating system.
@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Sources(SourcesArgs),
     /// Make what belongs beside an image on a web server: checksums, block map, lists
     Publish(PublishArgs),
+    /// Write a configuration that turns a stock Fedora CoreOS or Flatcar into a device
+    Ignition(IgnitionArgs),
     /// Pin what the Debian archive has now, for a new release
     Lock(LockArgs),
 }
@@ -198,6 +200,58 @@ pub(crate) struct PublishArgs {
     /// Where to write
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
+}
+
+/// What the configuration is for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum System {
+    /// Fedora CoreOS
+    Fcos,
+    /// Flatcar Container Linux
+    Flatcar,
+}
+
+/// How it is written.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Language {
+    /// For the machine: Ignition 3.4
+    Ignition,
+    /// For people: Butane
+    Butane,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  sosna-image ignition --system fcos --agent sosna-agent --join sosna1… -o device.ign"
+)]
+pub(crate) struct IgnitionArgs {
+    /// The system
+    #[arg(long, value_enum, default_value = "fcos")]
+    pub(crate) system: System,
+    /// The form
+    #[arg(long, value_enum, default_value = "ignition")]
+    pub(crate) format: Language,
+    /// The agent, to be part of the configuration
+    #[arg(long, value_name = "FILE", conflicts_with = "agent_url")]
+    pub(crate) agent: Option<PathBuf>,
+    /// Where the machine downloads the agent
+    #[arg(long, value_name = "URL", requires = "agent_sha256")]
+    pub(crate) agent_url: Option<String>,
+    /// What it must be
+    #[arg(long, value_name = "HEX")]
+    pub(crate) agent_sha256: Option<String>,
+    /// The join token
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) join: Option<String>,
+    /// The device's name in its network
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// HTTP proxy for all that the agent fetches
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
+    /// The file; by default the terminal
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

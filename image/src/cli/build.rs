@@ -40,7 +40,7 @@ pub(super) fn build(packages: &PackageArgs, args: &BuildArgs) -> Result<(), Erro
         );
         return Ok(());
     }
-    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes & 0xf_ffff) * 10 >> 20);
+    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20);
     println!("{} for {} ({})", args.output.display(), board.name, args.os_version);
     println!("  kernel {}, {} modules", report.kernel, report.modules);
     println!("  slot {}, boot image {}", mib(report.slot_bytes), mib(report.boot_image_bytes));

@@ -3,6 +3,7 @@
 mod args;
 mod build;
 mod disk;
+mod ignition;
 mod lock;
 mod run;
 mod show;
@@ -27,6 +28,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Flash(options) => disk::flash(options),
         Command::Sources(options) => disk::sources(options),
         Command::Publish(options) => disk::publish(options),
+        Command::Ignition(options) => ignition::ignition(options),
         Command::Lock(options) => lock::lock(&args.packages, options),
     };
     match done {

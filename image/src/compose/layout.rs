@@ -93,7 +93,7 @@ impl Layout {
 /// Writes content and leaves holes for what is zero.
 fn sparse(file: &mut File, at: u64, content: &[u8]) -> std::io::Result<()> {
     const UNIT: usize = 64 << 10;
-    const ZERO: [u8; UNIT] = [0; UNIT];
+    static ZERO: [u8; UNIT] = [0; UNIT];
     let mut position = at;
     for block in content.chunks(UNIT) {
         if *block != ZERO[..block.len()] {

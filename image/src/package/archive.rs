@@ -134,7 +134,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"!<arch>\n").unwrap();
         for (name, bytes) in [("debian-binary", &b"2.0"[..]), (&format!("data.tar{packing}"), &data)] {
-            write!(file, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len()).unwrap();
+            writeln!(file, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, 100_644, bytes.len()).unwrap();
             file.write_all(bytes).unwrap();
             if bytes.len() % 2 == 1 {
                 file.write_all(b"\n").unwrap();
@@ -151,9 +151,9 @@ mod tests {
             out
         };
         let zst = |bytes: Vec<u8>| zstd::encode_all(&bytes[..], 3).unwrap();
-        let whole: [(&str, &dyn Fn(Vec<u8>) -> Vec<u8>); 3] = [(".xz", &xz), (".zst", &zst), ("", &|b| b)];
-        for (packing, pack) in whole {
-            let file = package(packing, pack);
+        for (packing, file) in
+            [(".xz", package(".xz", xz)), (".zst", package(".zst", zst)), ("", package("", |b| b))]
+        {
             let entries = read(file.path(), |_| true).unwrap();
             assert_eq!(entries.len(), 2, "{packing}");
             assert_eq!((entries[0].path.as_str(), entries[0].mode), ("usr/bin/a", 0o755));
