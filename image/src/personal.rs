@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -37,18 +38,42 @@ pub struct Settings {
     /// The device's name in its network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// An HTTP proxy for everything that the device fetches, as a URL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub proxy: Option<String>,
     /// What the owner calls the device's properties.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// The wireless network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wifi: Option<Wifi>,
-    /// Interfaces with fixed addresses; the others use DHCP.
-    #[serde(default, rename = "network", skip_serializing_if = "Vec::is_empty")]
-    pub networks: Vec<Network>,
+    /// How the device gets out.
+    #[serde(default, skip_serializing_if = "Proxy::is_empty")]
+    pub proxy: Proxy,
+    /// Cards and addresses.
+    #[serde(default, skip_serializing_if = "Network::is_empty")]
+    pub network: Network,
+}
+
+/// An HTTP proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proxy {
+    /// For everything that the device fetches, as a URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// Hosts and networks that are reached without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
+}
+
+/// The network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Name servers that come before those that the network offers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+    /// Cards with settings of their own; the others use DHCP.
+    #[serde(default, rename = "interface", skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<Interface>,
 }
 
 /// A wireless network.
@@ -69,20 +94,30 @@ impl std::fmt::Debug for Wifi {
     }
 }
 
-/// An interface with fixed addresses.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A network card.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Network {
-    /// Its name (`eth0`).
-    pub interface: String,
-    /// Address and length of the prefix (`192.168.1.5/24`).
-    pub address: String,
-    /// Where everything else is sent.
+pub struct Interface {
+    /// Its name (`eth0`) or hardware address (`52:54:00:12:34:56`).
+    pub card: String,
+    /// A fixed address with the length of the network's part (`192.168.1.5/24`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<String>,
+    pub address: Option<String>,
+    /// The router.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
     /// Name servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub dns: Vec<String>,
+    pub dns: Vec<IpAddr>,
+    /// Traffic costs money.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub metered: bool,
+    /// Of several ways out, the one with the smallest number is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<u32>,
+    /// The card is not used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub off: bool,
 }
 
 // === impl Personal ===
@@ -105,9 +140,14 @@ impl Personal {
         let settings = &self.settings;
         if let Some(name) = &settings.hostname {
             let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
-            if name.is_empty() || name.len() > 63 || !name.chars().all(label) || name.starts_with('-') {
+            if name.is_empty()
+                || name.len() > 63
+                || !name.chars().all(label)
+                || name.starts_with('-')
+                || name.ends_with('-')
+            {
                 return Err(Error::Refused(format!(
-                    "the host name `{name}` must have 1 to 63 letters, digits and dashes and begin with no dash"
+                    "the host name `{name}` must have 1 to 63 letters, digits and dashes and neither begin nor end with a dash"
                 )));
             }
         }
@@ -119,8 +159,8 @@ impl Personal {
                 ));
             }
         }
-        for network in &settings.networks {
-            network.check()?;
+        for interface in &settings.network.interfaces {
+            interface.check()?;
         }
         Ok(())
     }
@@ -179,72 +219,83 @@ pub fn personalise(image: &Path, personal: &Personal, forget: bool) -> Result<()
 
 impl Settings {
     fn merge(&mut self, other: &Self) {
-        let take = |into: &mut Option<String>, from: &Option<String>| {
-            if from.is_some() {
-                into.clone_from(from);
-            }
-        };
-        take(&mut self.hostname, &other.hostname);
-        take(&mut self.proxy, &other.proxy);
+        if other.hostname.is_some() {
+            self.hostname.clone_from(&other.hostname);
+        }
         if other.wifi.is_some() {
             self.wifi.clone_from(&other.wifi);
         }
-        self.labels.extend(other.labels.clone());
-        for network in &other.networks {
-            self.networks.retain(|old| old.interface != network.interface);
-            self.networks.push(network.clone());
+        if !other.proxy.is_empty() {
+            self.proxy = other.proxy.clone();
         }
+        self.labels.extend(other.labels.clone());
+        if !other.network.dns.is_empty() {
+            self.network.dns.clone_from(&other.network.dns);
+        }
+        for interface in &other.network.interfaces {
+            self.network.interfaces.retain(|old| old.card != interface.card);
+            self.network.interfaces.push(interface.clone());
+        }
+    }
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 
 // === impl Network ===
 
 impl Network {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+// === impl Interface ===
+
+impl Interface {
     /// Reads `eth0=192.168.1.5/24,gateway=192.168.1.1,dns=9.9.9.9`.
     ///
     /// # Errors
     /// [`Error::Refused`].
     pub fn parse(text: &str) -> Result<Self, Error> {
         let refuse = || {
-            Error::Refused(format!(
-                "`{text}` is not INTERFACE=ADDRESS/PREFIX[,gateway=ADDRESS][,dns=ADDRESS]…"
-            ))
+            Error::Refused(format!("`{text}` is not CARD=ADDRESS/PREFIX[,gateway=ADDRESS][,dns=ADDRESS]…"))
         };
         let mut parts = text.split(',');
-        let (interface, address) = parts.next().and_then(|first| first.split_once('=')).ok_or_else(refuse)?;
-        let mut network = Self {
-            interface: interface.to_owned(),
-            address: address.to_owned(),
-            gateway: None,
-            dns: Vec::new(),
-        };
+        let (card, address) = parts.next().and_then(|first| first.split_once('=')).ok_or_else(refuse)?;
+        let mut found = Self { card: card.to_owned(), address: Some(address.to_owned()), ..Self::default() };
         for part in parts {
             match part.split_once('=') {
-                Some(("gateway", value)) => network.gateway = Some(value.to_owned()),
-                Some(("dns", value)) => network.dns.push(value.to_owned()),
+                Some(("gateway", value)) => found.gateway = Some(value.parse().map_err(|_| refuse())?),
+                Some(("dns", value)) => found.dns.push(value.parse().map_err(|_| refuse())?),
                 _ => return Err(refuse()),
             }
         }
-        network.check()?;
-        Ok(network)
+        found.check()?;
+        Ok(found)
     }
 
     fn check(&self) -> Result<(), Error> {
-        let refuse = |what: &str| Err(Error::Refused(format!("{}: {what}", self.interface)));
-        let name = &self.interface;
-        if name.is_empty() || name.len() > 15 || name.contains(|c: char| c == '/' || c.is_whitespace()) {
-            return refuse("this is no name of a network interface");
+        let refuse = |what: &str| Err(Error::Refused(format!("{}: {what}", self.card)));
+        if self.card.is_empty()
+            || self.card.len() > 17
+            || self.card.contains(|c: char| c == '/' || c.is_whitespace())
+        {
+            return refuse("this is neither a name nor a hardware address of a network card");
         }
-        let ip = |text: &str| text.parse::<std::net::IpAddr>().ok();
-        let sound = self.address.split_once('/').is_some_and(|(address, prefix)| {
-            let most = if address.contains(':') { 128 } else { 32 };
-            ip(address).is_some() && prefix.parse::<u8>().is_ok_and(|prefix| prefix <= most)
-        });
-        if !sound {
+        let sound = |text: &String| {
+            text.split_once('/').is_some_and(|(address, prefix)| {
+                address.parse::<Ipv4Addr>().is_ok()
+                    && prefix.parse::<u8>().is_ok_and(|n| (1..=32).contains(&n))
+            })
+        };
+        if !self.address.iter().all(sound) {
             return refuse("the address is to be written as 192.168.1.5/24");
-        }
-        if self.gateway.iter().chain(&self.dns).any(|text| ip(text).is_none()) {
-            return refuse("gateway and name servers are addresses, not names");
         }
         Ok(())
     }
@@ -265,12 +316,15 @@ mod tests {
         personal.write(&fat).unwrap();
         let mut more = Personal::default();
         more.settings.hostname = Some("second".into());
-        more.settings.networks.push(Network::parse("eth0=10.0.0.2/8,gateway=10.0.0.1,dns=9.9.9.9").unwrap());
+        more.settings
+            .network
+            .interfaces
+            .push(Interface::parse("eth0=10.0.0.2/8,gateway=10.0.0.1,dns=9.9.9.9").unwrap());
         more.write(&fat).unwrap();
         let settings = Personal::settings(&fat).unwrap();
         assert_eq!(settings.hostname.as_deref(), Some("second"));
         assert_eq!(settings.labels["room"], "lab");
-        assert_eq!(settings.networks[0].dns, ["9.9.9.9"]);
+        assert_eq!(settings.network.interfaces[0].dns[0].to_string(), "9.9.9.9");
         assert!(fat.read(README).unwrap().is_some());
         assert!(fat.read(JOIN).unwrap().is_none());
     }
@@ -298,9 +352,9 @@ mod tests {
             "eth0=10.0.0.1/8,gateway=x",
             "eth0=10.0.0.1/8,a=b",
         ] {
-            assert!(Network::parse(text).is_err(), "{text}");
+            assert!(Interface::parse(text).is_err(), "{text}");
         }
-        assert!(Network::parse("eth0=fd00::1/64,gateway=fd00::2").is_ok());
+        assert!(Interface::parse("52:54:00:12:34:56=10.0.0.1/8").is_ok());
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn problems(document: &Value) -> Vec<String> {
 fn personal() -> Personal {
     let mut personal = Personal::default();
     personal.settings.hostname = Some("lamp".to_owned());
-    personal.settings.proxy = Some("http://192.168.1.2:3128".to_owned());
+    personal.settings.proxy.http = Some("http://192.168.1.2:3128".to_owned());
     personal
 }
 

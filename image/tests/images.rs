@@ -14,7 +14,7 @@ use sosna_image::compose::{self, Request, SLOT_A};
 use sosna_image::flash::{self, Target};
 use sosna_image::inspect::{Image, SlotState};
 use sosna_image::package::Cache;
-use sosna_image::personal::{self, Network, Personal};
+use sosna_image::personal::{self, Interface, Personal};
 use sosna_image::{publish, sources};
 
 fn compose_into(path: &Path) -> Result<(), Error> {
@@ -82,7 +82,11 @@ fn a_finished_image_is_personalised_in_place() {
     let Some(path) = image("a_finished_image_is_personalised_in_place", folder.path()) else { return };
     let mut settings = Personal::default();
     settings.settings.hostname = Some("lamp".to_owned());
-    settings.settings.networks.push(Network::parse("eth0=192.168.1.5/24,gateway=192.168.1.1").unwrap());
+    settings
+        .settings
+        .network
+        .interfaces
+        .push(Interface::parse("eth0=192.168.1.5/24,gateway=192.168.1.1").unwrap());
     personal::personalise(&path, &settings, false).unwrap();
     let found = Image::open(&path).unwrap().inspect().unwrap();
     assert_eq!(found.hostname.as_deref(), Some("lamp"));

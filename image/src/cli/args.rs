@@ -115,7 +115,7 @@ pub(crate) struct PersonalArgs {
     /// What the owner calls the device's properties
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<String>,
-    /// A fixed address: INTERFACE=ADDRESS/PREFIX[,gateway=ADDRESS][,dns=ADDRESS]…
+    /// A fixed address: CARD=ADDRESS/PREFIX[,gateway=ADDRESS][,dns=ADDRESS]…; other cards use DHCP
     #[arg(long = "network", value_name = "SETTINGS")]
     pub(crate) networks: Vec<String>,
     /// The wireless network's name, on boards that have one

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use sosna_image::Error;
 use sosna_image::board::Board;
 use sosna_image::compose::{self, Request};
-use sosna_image::personal::{Network, Personal, Settings, Wifi};
+use sosna_image::personal::{Interface, Network, Personal, Proxy, Settings, Wifi};
 
 use super::args::{BuildArgs, PackageArgs, PersonalArgs};
 
@@ -85,12 +85,13 @@ pub(super) fn personal(args: &PersonalArgs, board: Option<&Board>) -> Result<Per
         }
         None => None,
     };
+    let interfaces = args.networks.iter().map(|text| Interface::parse(text)).collect::<Result<_, _>>()?;
     let settings = Settings {
         hostname: args.hostname.clone(),
-        proxy: args.proxy.clone(),
+        proxy: Proxy { http: args.proxy.clone(), without: Vec::new() },
         labels,
         wifi,
-        networks: args.networks.iter().map(|text| Network::parse(text)).collect::<Result<_, _>>()?,
+        network: Network { dns: Vec::new(), interfaces },
     };
     Ok(Personal { join: args.join.clone(), settings })
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use sosna_image::Error;
 use sosna_image::ignition::{Agent, Config, LARGE, Variant};
-use sosna_image::personal::{Personal, Settings};
+use sosna_image::personal::{Personal, Proxy, Settings};
 
 use super::args::{IgnitionArgs, Language, System};
 
@@ -14,8 +14,11 @@ pub(super) fn ignition(args: &IgnitionArgs) -> Result<(), Error> {
         (None, Some(url), Some(sha256)) => Agent::Download { url: url.clone(), sha256: sha256.clone() },
         _ => return Err(Error::Refused("give --agent, or --agent-url with --agent-sha256".to_owned())),
     };
-    let settings =
-        Settings { hostname: args.hostname.clone(), proxy: args.proxy.clone(), ..Settings::default() };
+    let settings = Settings {
+        hostname: args.hostname.clone(),
+        proxy: Proxy { http: args.proxy.clone(), without: Vec::new() },
+        ..Settings::default()
+    };
     let personal = Personal { join: args.join.clone(), settings };
     let variant = match args.system {
         System::Fcos => Variant::Fcos,

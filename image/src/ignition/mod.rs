@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sosna_apt::digest;
 
 use crate::Error;
-use crate::personal::Personal;
+use crate::personal::{Network, Personal};
 
 /// Which system is to be configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Config {
             }
         }
         let settings = &personal.settings;
-        if settings.wifi.is_some() || !settings.networks.is_empty() || !settings.labels.is_empty() {
+        if settings.wifi.is_some() || settings.network != Network::default() || !settings.labels.is_empty() {
             return refuse(
                 "on CoreOS the network is set up by its own means; only join token, host name and proxy are taken",
             );
@@ -148,7 +148,7 @@ impl Config {
         if let Some(join) = &self.personal.join {
             environment.push_str(&format!("SOSNA_AGENT_JOIN={}\n", join.trim()));
         }
-        if let Some(proxy) = &self.personal.settings.proxy {
+        if let Some(proxy) = &self.personal.settings.proxy.http {
             environment.push_str(&format!("HTTPS_PROXY={proxy}\nHTTP_PROXY={proxy}\n"));
         }
         if !environment.is_empty() {

@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::paths::Tree;
-use sosna_apt::{Apt, AptError, Unpacked};
+pub use sosna_apt::Unpacked;
+use sosna_apt::{Apt, AptError};
 
 /// Debian's package, and the program in it.
 const PROGRAMS: [(&str, &str); 2] = [("mosquitto", "usr/sbin/mosquitto"), ("busybox-static", "bin/busybox")];
