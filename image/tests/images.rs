@@ -7,6 +7,7 @@ mod standin;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use sosna_image::Error;
 use sosna_image::board::Board;
@@ -26,16 +27,27 @@ fn compose_into(path: &Path) -> Result<(), Error> {
     compose::image(&request, &Personal::default(), None, &Cache::new(&tools, None), path, &|_| {}).map(drop)
 }
 
-/// None, with a message, where packages cannot be had.
+/// A copy of an image that all tests of this file share; none, with a message, where packages cannot be had.
 fn image(test: &str, folder: &Path) -> Option<PathBuf> {
-    let path = folder.join("sosna.img");
-    match compose_into(&path) {
-        Ok(()) => Some(path),
-        Err(error @ (Error::Package { .. } | Error::Hash { .. })) => {
-            eprintln!("SKIPPED {test}: {error:?}");
+    static SHARED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let shared = SHARED.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images.img");
+        match compose_into(&path) {
+            Ok(()) => Ok(path),
+            Err(error @ (Error::Package { .. } | Error::Hash { .. })) => Err(format!("{error:?}")),
+            Err(error) => panic!("{error:?}"),
+        }
+    });
+    match shared {
+        Ok(shared) => {
+            let path = folder.join("sosna.img");
+            fs::copy(shared, &path).unwrap();
+            Some(path)
+        }
+        Err(reason) => {
+            eprintln!("SKIPPED {test}: {reason}");
             None
         }
-        Err(error) => panic!("{error:?}"),
     }
 }
 
