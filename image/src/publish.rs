@@ -55,7 +55,15 @@ pub fn publish(image: &Path, folder: &Path, url: &str) -> Result<Published, Erro
         .ok_or_else(|| Error::malformed("the slot", "it has no list of packages"))?;
     let spdx = write(at(".spdx.json"), spdx)?;
     let epoch = Image::lock(&tree)?.epoch;
-    let imager = imager(boot, &name, url, opened.bytes, &image_sha256, packed, &packed_sha256, epoch)?;
+    let sizes =
+        Sizes { image: opened.bytes, image_sha256: &image_sha256, packed, packed_sha256: &packed_sha256 };
+    let imager = imager(
+        &Board::find(&boot.board)?,
+        boot,
+        &format!("{}/{name}.zst", url.trim_end_matches('/')),
+        &sizes,
+        epoch,
+    );
     let mut sums = format!("{image_sha256}  {name}\n{packed_sha256}  {name}.zst\n");
     for file in [&map, &spdx] {
         let content = fs::read(file).map_err(Error::io("read", file))?;
@@ -67,6 +75,7 @@ pub fn publish(image: &Path, folder: &Path, url: &str) -> Result<Published, Erro
     if let Some(entry) = &imager {
         let text = serde_json::to_string_pretty(&json!({ "os_list": [entry] }))
             .map_err(|error| Error::malformed("the list for Raspberry Pi Imager", error))?;
+        files.push(write(folder.join("sosna.svg"), include_bytes!("../assets/sosna.svg"))?);
         files.push(write(folder.join("os_list.json"), format!("{text}\n").as_bytes())?);
     }
     Ok(Published { files, imager })
@@ -121,34 +130,83 @@ fn block_map(image: &Path, bytes: u64, ranges: &[(u64, u64)]) -> Result<String, 
     Ok(text.replacen(&zero, &hash, 1))
 }
 
-#[allow(clippy::too_many_arguments, reason = "all of them are one entry's fields")]
-fn imager(
-    boot: &BootImage,
-    name: &str,
-    url: &str,
-    bytes: u64,
-    sha256: &str,
+/// Bytes and hashes of an image and its packed form.
+struct Sizes<'a> {
+    image: u64,
+    image_sha256: &'a str,
     packed: u64,
-    packed_sha256: &str,
-    epoch: u64,
-) -> Result<Option<Value>, Error> {
-    let board = Board::find(&boot.board)?;
-    if board.description.imager.is_empty() {
-        return Ok(None);
+    packed_sha256: &'a str,
+}
+
+/// An entry of `os_list`. Source: doc/json-schema/os-list-schema.json of raspberrypi/rpi-imager. Without `init_format`:
+/// Imager's own settings are for systems with a shell.
+fn imager(board: &Board, boot: &BootImage, url: &str, sizes: &Sizes<'_>, epoch: u64) -> Option<Value> {
+    let description = &board.description;
+    let base = url.rsplit_once('/').map_or("", |(base, _)| base);
+    (!description.imager.is_empty()).then(|| {
+        json!({
+            "name": format!("Sosna {}", boot.version),
+            "description": format!("Work for a fog computing network. For {}", description.description),
+            "icon": format!("{base}/sosna.svg"),
+            "website": env!("CARGO_PKG_REPOSITORY"),
+            "url": url,
+            "extract_size": sizes.image,
+            "extract_sha256": sizes.image_sha256,
+            "image_download_size": sizes.packed,
+            "image_download_sha256": sizes.packed_sha256,
+            "release_date": timestamp(epoch)[..10],
+            "devices": description.imager,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::inspect::SlotState;
+
+    #[test]
+    fn imagers_entry_has_all_that_its_schema_requires() {
+        let boot = BootImage {
+            path: "slot-a".into(),
+            tries: None,
+            sha256: String::new(),
+            slot: "a".into(),
+            board: "rpi".into(),
+            version: "1.2.3".into(),
+            kernel: None,
+            command_line: String::new(),
+            root: String::new(),
+            state: SlotState::Sound,
+            packages: Vec::new(),
+        };
+        let sizes = Sizes { image: 9, image_sha256: "ab", packed: 3, packed_sha256: "cd" };
+        let url = "https://x.example/y/a.img.zst";
+        let entry = imager(&Board::find("rpi").unwrap(), &boot, url, &sizes, 951_782_400).unwrap();
+        for key in ["name", "description", "icon", "url", "extract_sha256", "release_date"] {
+            assert!(entry[key].as_str().is_some_and(|text| !text.is_empty()), "{key}");
+        }
+        assert_eq!(
+            (entry["extract_size"].as_u64(), entry["image_download_size"].as_u64()),
+            (Some(9), Some(3))
+        );
+        assert_eq!(
+            (&entry["release_date"], &entry["icon"]),
+            (&json!("2000-02-29"), &json!("https://x.example/y/sosna.svg"))
+        );
+        assert!(imager(&Board::find("x86_64-uefi").unwrap(), &boot, url, &sizes, 0).is_none());
     }
-    let base = url.trim_end_matches('/');
-    Ok(Some(json!({
-        "name": format!("Sosna {}", boot.version),
-        "description": format!("Turns the device into a part of a fog computing network. {}", board.description.description),
-        "icon": format!("{base}/sosna.png"),
-        "website": env!("CARGO_PKG_REPOSITORY"),
-        "url": format!("{base}/{name}.zst"),
-        "extract_size": bytes,
-        "extract_sha256": sha256,
-        "image_download_size": packed,
-        "image_download_sha256": packed_sha256,
-        "release_date": timestamp(epoch)[..10],
-        "init_format": "none",
-        "devices": board.description.imager,
-    })))
+
+    #[test]
+    fn a_block_map_covers_its_ranges_and_hashes_itself() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), vec![7; 5 * 4096]).unwrap();
+        let map = block_map(file.path(), 5 * 4096, &[(0, 5000), (16_384, 4096)]).unwrap();
+        assert!(map.contains("<MappedBlocksCount> 3 </MappedBlocksCount>"), "{map}");
+        let hash = digest::of(&[7; 8192]).hex();
+        assert!(map.contains(&format!("<Range chksum=\"{hash}\"> 0-1 </Range>")), "{map}");
+        let own = map.split("<BmapFileChecksum> ").nth(1).unwrap()[..64].to_owned();
+        assert_eq!(digest::of(map.replace(&own, &"0".repeat(64)).as_bytes()).hex(), own);
+    }
 }

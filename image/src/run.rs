@@ -25,8 +25,9 @@ pub struct Options {
     pub forward: Vec<String>,
     /// Where the serial console goes, as QEMU names it.
     pub serial: String,
-    /// Let QEMU emulate even where the machine could run it directly.
-    pub emulate: bool,
+    /// Run the image on this machine's own processor. Not by default: a `/dev/kvm` that exists may still not work, and
+    /// the machine then stands still.
+    pub kvm: bool,
 }
 
 /// A machine that is ready to start.
@@ -40,7 +41,7 @@ pub struct Machine {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { snapshot: true, memory: 512, forward: Vec::new(), serial: "stdio".to_owned(), emulate: false }
+        Self { snapshot: true, memory: 512, forward: Vec::new(), serial: "stdio".to_owned(), kvm: false }
     }
 }
 
@@ -66,10 +67,13 @@ pub fn prepare(
     command.args(["-machine", &run.machine]);
     let own = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     let same = board.description.architecture == own;
-    if same && !options.emulate && run.firmware.is_some() && Path::new("/dev/kvm").exists() {
-        command.args(["-accel", "kvm"]);
+    if options.kvm && !(same && run.firmware.is_some() && Path::new("/dev/kvm").exists()) {
+        return Err(Error::Refused(format!(
+            "this machine cannot run images of {} directly; leave --kvm out to emulate",
+            board.name
+        )));
     }
-    command.args(["-accel", "tcg"]);
+    command.args(["-accel", if options.kvm { "kvm" } else { "tcg" }]);
     if let Some(cpu) = &run.cpu {
         command.args(["-cpu", cpu]);
     }

@@ -48,12 +48,7 @@ fn compose(test: &str, board: &str, into: &Path) -> Option<Report> {
 fn serial(test: &str, image: &Path) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("serial.log");
-    let options = Options {
-        serial: format!("file:{}", log.display()),
-        emulate: true,
-        memory: 768,
-        ..Options::default()
-    };
+    let options = Options { serial: format!("file:{}", log.display()), memory: 768, ..Options::default() };
     let mut machine = match run::prepare(image, &options, &tools(), &|_| {}) {
         Ok(machine) => machine,
         Err(error @ Error::Package { .. }) => {

@@ -140,9 +140,9 @@ pub(crate) struct RunArgs {
     /// A port of this machine that leads to one of the device
     #[arg(long, value_name = "HOST:GUEST")]
     pub(crate) forward: Vec<String>,
-    /// Emulate the processor even where it could be used directly
+    /// Use this machine's processor (/dev/kvm) instead of emulating one: quicker, where it works
     #[arg(long)]
-    pub(crate) emulate: bool,
+    pub(crate) kvm: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -10,7 +10,7 @@ pub(super) fn run(packages: &PackageArgs, args: &RunArgs) -> Result<(), Error> {
         snapshot: args.snapshot,
         memory: args.memory,
         forward: args.forward.clone(),
-        emulate: args.emulate,
+        kvm: args.kvm,
         ..Options::default()
     };
     let mut machine = run::prepare(&args.image, &options, &packages.folder(), &|text| eprintln!("{text}"))?;
