@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use sosna_apt::Apt;
 use xtask::oci::layer::{Layer, ROOT};
 use xtask::oci::layout::{Image, Layout, Run};
 use xtask::paths::Tree;
-use xtask::tools::apt::Apt;
 
 const PROGRAMS: [&str; 14] = [
     "sh",

@@ -10,10 +10,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use sosna_apt::Apt;
 use tempfile::TempDir;
 use xtask::oci::layout;
 use xtask::paths::Tree;
-use xtask::tools::apt::Apt;
 
 /// How long the registry may take until it listens.
 const START: Duration = Duration::from_secs(30);

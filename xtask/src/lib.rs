@@ -5,7 +5,6 @@
 pub mod bench;
 pub mod budget;
 pub mod demo;
-pub mod digest;
 pub mod dist;
 pub mod exec;
 pub mod live;

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use sosna_apt::AptError;
 use xtask::paths::Tree;
-use xtask::tools::apt::AptError;
 use xtask::{picture, povray};
 
 const SCENE: &str = "

@@ -28,7 +28,7 @@ pub(super) fn measure(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn
     command.arg("--rootfs").arg(&rootfs);
     for (name, found) in peers {
         // Started directly: a shell around them would be counted as theirs.
-        let Unpacked { program, libraries } = found?;
+        let Unpacked { program, libraries, .. } = found?;
         command.arg("--peer").arg(format!("{name}={}", program.display())).arg("--libraries").arg(libraries);
     }
     run(tree, line, &mut command)

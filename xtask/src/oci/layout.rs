@@ -8,7 +8,7 @@ use flate2::{Compression, GzBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::layer::Layer;
-use crate::digest::{self, Digest, Hashing};
+use sosna_apt::digest::{self, Digest, Hashing};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";

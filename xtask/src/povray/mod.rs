@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::digest;
 use crate::oci::elf::{self, ElfError};
 use crate::oci::layer::{Layer, Owner};
 use crate::oci::layout::{self, Image, Layout, Run};
 use crate::paths::Tree;
-use crate::tools::apt::{Apt, AptError, Package};
+use sosna_apt::digest;
+use sosna_apt::{Apt, AptError, Package};
 
 /// Raised when the composition below changes in a way that its inputs do not show.
 const FORMAT: u32 = 1;

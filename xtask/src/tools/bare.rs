@@ -14,8 +14,8 @@ use std::process::Command;
 use crate::exec;
 use crate::oci::elf::{self, ElfError};
 use crate::paths::Tree;
-use crate::tools::apt::{Apt, AptError};
 use crate::tools::programs::{self, ProgramsError};
+use sosna_apt::{Apt, AptError};
 
 /// The microcontroller: Cortex-M3 without an operating system.
 pub const TARGET: &str = "thumbv7m-none-eabi";

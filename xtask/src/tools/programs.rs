@@ -8,8 +8,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::apt::{Apt, AptError};
 use crate::paths::Tree;
+pub use sosna_apt::Unpacked;
+use sosna_apt::{Apt, AptError};
 
 /// Debian's package, and the program in it.
 const PROGRAMS: [(&str, &str); 2] = [("mosquitto", "usr/sbin/mosquitto"), ("busybox-static", "bin/busybox")];
@@ -67,7 +68,7 @@ fn starter(tree: &Tree, package: &str, program: &str) -> Result<PathBuf, Program
         move |source| ProgramsError::Write { path, source }
     };
     fs::create_dir_all(&bin).map_err(failed(&bin))?;
-    let Unpacked { program, libraries } = unpack(tree, package, program)?;
+    let Unpacked { program, libraries, .. } = unpack(tree, package, program)?;
     let starter = bin.join(program.file_name().unwrap_or_default());
     if package.ends_with("-static") {
         // Tests put the file itself into images.
@@ -81,34 +82,11 @@ fn starter(tree: &Tree, package: &str, program: &str) -> Result<PathBuf, Program
     Ok(starter)
 }
 
-/// A program of a package that was unpacked and not installed.
-#[derive(Debug, Clone)]
-pub struct Unpacked {
-    /// The program's file.
-    pub program: PathBuf,
-    /// What its `LD_LIBRARY_PATH` must say.
-    pub libraries: String,
-}
-
 /// Unpacks Debian's `package` with what it needs, and finds `program` (a path within it).
 ///
 /// # Errors
 /// [`ProgramsError`].
 pub fn unpack(tree: &Tree, package: &str, program: &str) -> Result<Unpacked, ProgramsError> {
     let root = folder(tree).join(package);
-    Apt::new(&tree.tools()).unpack(&[package], true, &root)?;
-    Ok(Unpacked { program: root.join(program), libraries: libraries(&root).join(":") })
-}
-
-/// The folders of an unpacked tree that hold shared libraries, the C library's left out: it must be the one that
-/// the system's loader belongs to.
-fn libraries(root: &Path) -> Vec<String> {
-    let entries =
-        |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let folders: Vec<PathBuf> = ["lib", "usr/lib"]
-        .into_iter()
-        .flat_map(|folder| entries(root.join(folder)).chain([root.join(folder)]).collect::<Vec<_>>())
-        .filter(|path| path.is_dir() && !path.join("libc.so.6").exists())
-        .collect();
-    folders.iter().map(|path| path.display().to_string()).collect()
+    Ok(Apt::new(&tree.tools()).program(package, program, &root)?)
 }

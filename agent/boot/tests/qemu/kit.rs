@@ -11,12 +11,10 @@ use std::{
     sync::OnceLock,
 };
 
+use sosna_apt::Apt;
 use xtask::{
     paths::Tree,
-    tools::{
-        apt::Apt,
-        programs::{self, Unpacked},
-    },
+    tools::programs::{self, Unpacked},
 };
 
 /// Everything that was found.

@@ -39,6 +39,15 @@ impl Lists {
         Self::own_updated(home)
     }
 
+    /// Our own, updated first where they are stale or that is `wanted`.
+    pub(super) fn own(home: &Path, wanted: bool) -> Result<Self, AptError> {
+        let own = home.join("lists");
+        if !wanted && fresh(&own) {
+            return Ok(Self::Own { dir: own, update: false });
+        }
+        Self::own_updated(home)
+    }
+
     /// Our own, to be updated first.
     pub(super) fn own_updated(home: &Path) -> Result<Self, AptError> {
         let dir = home.join("lists");
@@ -97,8 +106,17 @@ fn system_lists() -> Result<PathBuf, AptError> {
     Ok(PathBuf::from(value.trim_matches('\'')))
 }
 
+/// Sources other than the system's.
+#[derive(Debug)]
+pub(super) struct Sources<'a> {
+    /// The lines of a `sources.list`.
+    pub(super) lines: &'a str,
+    /// Debian's names of the machines that packages are wanted for.
+    pub(super) architectures: &'a [String],
+}
+
 /// Writes the configuration and returns the file for `APT_CONFIG`.
-pub(super) fn write(home: &Path, lists: &Lists) -> Result<PathBuf, AptError> {
+pub(super) fn write(home: &Path, lists: &Lists, sources: Option<&Sources<'_>>) -> Result<PathBuf, AptError> {
     let dump = run(Command::new("apt-config").arg("dump"), "apt-config")?;
     let dump = String::from_utf8_lossy(&dump.stdout).into_owned();
     let (state, cache, status) = (home.join("state"), home.join("cache"), home.join("status"));
@@ -118,6 +136,19 @@ pub(super) fn write(home: &Path, lists: &Lists) -> Result<PathBuf, AptError> {
         ("Dir::Log", home),
     ] {
         text.push_str(&format!("{key} \"{}\";\n", path.display()));
+    }
+    if let Some(sources) = sources {
+        let list = home.join("sources.list");
+        fs::write(&list, sources.lines).map_err(AptError::io("write", &list))?;
+        // Some systems keep no index of the lists; without it every question reads them all.
+        text.push_str(
+            "Dir::Cache::pkgcache \"pkgcache.bin\";\nDir::Cache::srcpkgcache \"srcpkgcache.bin\";\n",
+        );
+        text.push_str("Dir::Etc::sourceparts \"/dev/null\";\n#clear APT::Architectures;\n");
+        text.push_str(&format!("Dir::Etc::sourcelist \"{}\";\n", list.display()));
+        for arch in sources.architectures {
+            text.push_str(&format!("APT::Architectures:: \"{arch}\";\n"));
+        }
     }
     let file = home.join("apt.conf");
     fs::write(&file, text).map_err(AptError::io("write", &file))?;

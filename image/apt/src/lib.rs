@@ -1,10 +1,14 @@
-//! Debian packages, obtained by apt's own client under a private configuration and unpacked into a folder.
+//! Debian packages, obtained by apt's own client under a private configuration: unpacked into a folder with what
+//! they need to run here ([`Apt`]), or single files of another suite and architecture ([`Suite`]).
 //!
 //! Works as root and as an ordinary user. Never changes the system's configuration, lists, cache or
 //! installed packages, and never names an archive: sources, proxies and keys are the system's own.
 
 mod config;
+pub mod digest;
+mod program;
 mod stamp;
+mod suite;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,8 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use config::Lists;
+pub use program::Unpacked;
 pub use stamp::Package;
 use stamp::Stamp;
+pub use suite::{Candidate, Suite};
 
 /// What can go wrong on the way to an unpacked package.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +38,25 @@ pub enum AptError {
         /// The error lines that it printed.
         reason: String,
     },
-    /// A file or folder below `target/tools` could not be used.
+    /// The system's configuration names no archive whose other suites could be read.
+    #[error(
+        "apt's sources on this system name no Debian archive to take the suite `{suite}` from; give the address of a mirror with --mirror"
+    )]
+    Archive {
+        /// Which suite was wanted.
+        suite: String,
+    },
+    /// The suite has no such package.
+    #[error("the suite `{suite}` has no package `{package}` for {arch}")]
+    NoPackage {
+        /// Its name.
+        package: String,
+        /// For which machine.
+        arch: String,
+        /// Where.
+        suite: String,
+    },
+    /// A file or folder of ours could not be used.
     #[error("cannot {what} {path}", path = path.display())]
     Io {
         /// What was tried.
@@ -115,7 +139,7 @@ impl Apt {
     fn download(&self, packages: &[&str], with_dependencies: bool) -> Result<Vec<PathBuf>, AptError> {
         let mut lists = Lists::choose(&self.home)?;
         loop {
-            let config = config::write(&self.home, &lists)?;
+            let config = config::write(&self.home, &lists, None)?;
             if lists.must_update() {
                 run(Command::new("apt-get").env("APT_CONFIG", &config).args(["-q", "update"]), "apt-get")?;
                 lists.updated();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use xtask::tools::apt::{Apt, AptError};
+use sosna_apt::{Apt, AptError, Suite};
 
 /// What of the system's apt must stay as it is.
 fn system() -> Vec<(String, Option<std::time::SystemTime>)> {
@@ -54,6 +54,29 @@ fn a_package_that_does_not_exist_is_an_error_and_leaves_nothing() {
     match error {
         AptError::Failed { reason, .. } => assert!(!reason.is_empty()),
         AptError::Missing(tool) => eprintln!("SKIPPED a_package_that_does_not_exist: {tool} is not here"),
-        other @ AptError::Io { .. } => panic!("{other:?}"),
+        other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn another_suite_and_machine_can_be_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = system();
+    let suite = Suite::new(dir.path(), "trixie", &["main"], &["amd64", "arm64"], None);
+    let found = match suite.candidate("e2fsck-static", "arm64", false) {
+        Ok(found) => found,
+        Err(error @ (AptError::Missing(_) | AptError::Failed { .. } | AptError::Archive { .. })) => {
+            eprintln!("SKIPPED another_suite_and_machine_can_be_asked: {error}");
+            return;
+        }
+        Err(error) => panic!("{error:?}"),
+    };
+    assert_eq!((found.source.as_str(), found.arch.as_str()), ("e2fsprogs", "arm64"));
+    let file = suite.download(&found.name, &found.version, &found.arch, dir.path()).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().len(), found.size);
+    let hash = sosna_apt::digest::of_reader(&mut fs::File::open(&file).unwrap()).unwrap().hex();
+    assert_eq!(hash, found.sha256);
+    let error = suite.candidate("sosna-no-such-package", "arm64", false).unwrap_err();
+    assert!(matches!(error, AptError::NoPackage { .. }), "{error:?}");
+    assert_eq!(system(), before);
 }

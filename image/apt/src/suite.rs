@@ -1,0 +1,250 @@
+//! Single package files of one suite of the system's Debian archive, also for other machines than this one. The
+//! archive's address is taken from the system's own sources, so that a user's mirror is used and no host is named.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::config::{self, Lists, Sources};
+use super::{AptError, create_dir, remove_dir, run};
+
+/// Keys of Debian's archive, where the system has them as a file of its own.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// What a suite offers under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The package's name.
+    pub name: String,
+    /// Its version with the epoch.
+    pub version: String,
+    /// Its architecture, `all` where it has none.
+    pub arch: String,
+    /// SHA-256 of the package file in hex, as the signed package list has it.
+    pub sha256: String,
+    /// The size of the package file in bytes.
+    pub size: u64,
+    /// The source package that it was built from.
+    pub source: String,
+    /// That source package's version.
+    pub source_version: String,
+    /// Further source packages that it contains parts of, as `name version`.
+    pub built_using: Vec<String>,
+    /// What it depends on, in Debian's own words.
+    pub depends: String,
+}
+
+/// One suite (`trixie`) of the archive that the system itself uses.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    home: PathBuf,
+    name: String,
+    components: String,
+    architectures: Vec<String>,
+    mirror: Option<String>,
+}
+
+impl Suite {
+    /// A client that keeps its files in `<cache>/apt-<name>`. `mirror` replaces the archive's address, for systems
+    /// whose own sources are not Debian's.
+    #[must_use]
+    pub fn new(
+        cache: &Path,
+        name: &str,
+        components: &[&str],
+        architectures: &[&str],
+        mirror: Option<&str>,
+    ) -> Self {
+        Self {
+            home: cache.join(format!("apt-{name}")),
+            name: name.to_owned(),
+            components: components.join(" "),
+            architectures: architectures.iter().map(ToString::to_string).collect(),
+            mirror: mirror.map(str::to_owned),
+        }
+    }
+
+    /// What the suite offers now under a package's name; with `fresh`, after its lists were fetched anew.
+    ///
+    /// # Errors
+    /// [`AptError`]: no apt here, no network, no such package.
+    pub fn candidate(&self, package: &str, arch: &str, fresh: bool) -> Result<Candidate, AptError> {
+        let _lock = self.lock()?;
+        let config = self.configure(fresh)?;
+        let show = |wanted: String| {
+            let mut command = Command::new("apt-cache");
+            command.env("APT_CONFIG", &config).args(["show", "--no-all-versions"]);
+            match run(command.arg(wanted), "apt-cache") {
+                // Also its way to say that there is none.
+                Err(AptError::Failed { .. }) => Ok(None),
+                other => other.map(|output| parse(&String::from_utf8_lossy(&output.stdout))),
+            }
+        };
+        let found = match show(format!("{package}:{arch}"))? {
+            // What is for all machines has the name of none.
+            None => show(package.to_owned())?.filter(|found| found.arch == "all"),
+            found => found,
+        };
+        found.ok_or_else(|| AptError::NoPackage {
+            package: package.to_owned(),
+            arch: arch.to_owned(),
+            suite: self.name.clone(),
+        })
+    }
+
+    /// Downloads one version of a package into the folder `into` and returns the file. Its hash is the caller's to
+    /// check against what he pinned; apt has checked it against the signed list.
+    ///
+    /// # Errors
+    /// [`AptError`]: as above; archives keep only the newest version of a suite.
+    pub fn download(
+        &self,
+        package: &str,
+        version: &str,
+        arch: &str,
+        into: &Path,
+    ) -> Result<PathBuf, AptError> {
+        let _lock = self.lock()?;
+        let config = self.configure(false)?;
+        let folder = self.home.join("download");
+        remove_dir(&folder)?;
+        create_dir(&folder)?;
+        let fetch = |config: &Path| {
+            let mut command = Command::new("apt-get");
+            command.env("APT_CONFIG", config).current_dir(&folder).args(["-q", "download"]);
+            let arch = if arch == "all" { String::new() } else { format!(":{arch}") };
+            run(command.arg(format!("{package}{arch}={version}")), "apt-get")
+        };
+        if fetch(&config).is_err() {
+            // The lists may be older than the version that was pinned.
+            fetch(&self.configure(true)?)?;
+        }
+        let mut files = fs::read_dir(&folder).map_err(AptError::io("list", &folder))?;
+        let file = files.next().ok_or_else(|| AptError::NoPackage {
+            package: package.to_owned(),
+            arch: arch.to_owned(),
+            suite: self.name.clone(),
+        })?;
+        let from = file.map_err(AptError::io("list", &folder))?.path();
+        create_dir(into)?;
+        let to = into.join(from.file_name().unwrap_or_default());
+        fs::copy(&from, &to).map_err(AptError::io("write", &to))?;
+        remove_dir(&folder)?;
+        Ok(to)
+    }
+
+    fn lock(&self) -> Result<File, AptError> {
+        create_dir(&self.home)?;
+        let path = self.home.join("lock");
+        let lock = File::create(&path).map_err(AptError::io("create", &path))?;
+        lock.lock().map_err(AptError::io("lock", &path))?;
+        Ok(lock)
+    }
+
+    /// The configuration file, with lists that are at most a week old, or new ones.
+    fn configure(&self, fresh: bool) -> Result<PathBuf, AptError> {
+        let mut lists = Lists::own(&self.home, fresh)?;
+        let archive = self.archive()?;
+        let keys = if Path::new(KEYRING).exists() { format!(" signed-by={KEYRING}") } else { String::new() };
+        let archs = self.architectures.join(",");
+        let lines = format!("deb [arch={archs}{keys}] {archive} {} {}\n", self.name, self.components);
+        let sources = Sources { lines: &lines, architectures: &self.architectures };
+        let config = config::write(&self.home, &lists, Some(&sources))?;
+        if lists.must_update() {
+            run(Command::new("apt-get").env("APT_CONFIG", &config).args(["-q", "update"]), "apt-get")?;
+            lists.updated();
+        }
+        Ok(config)
+    }
+
+    /// The address of the archive that holds the system's own main suite.
+    fn archive(&self) -> Result<String, AptError> {
+        if let Some(mirror) = &self.mirror {
+            return Ok(mirror.clone());
+        }
+        let mut command = Command::new("apt-get");
+        command.args(["indextargets", "--format", "$(CREATED_BY) $(COMPONENT) $(RELEASE) $(REPO_URI)"]);
+        let output = run(&mut command, "apt-get")?;
+        archive_of(&String::from_utf8_lossy(&output.stdout))
+            .ok_or_else(|| AptError::Archive { suite: self.name.clone() })
+    }
+}
+
+/// The first archive whose suite is a whole release: updates, security and backports have a dash in their name and
+/// may live elsewhere.
+fn archive_of(targets: &str) -> Option<String> {
+    targets.lines().find_map(|line| {
+        let [kind, component, release, address] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
+        (kind == "Packages" && component == "main" && !release.contains('-')).then(|| address.to_owned())
+    })
+}
+
+/// One entry as `apt-cache show` prints it.
+fn parse(text: &str) -> Option<Candidate> {
+    let field = |name: &str| {
+        text.lines()
+            .take_while(|line| !line.is_empty())
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+            .map(|value| value.trim().to_owned())
+    };
+    let (name, version) = (field("Package")?, field("Version")?);
+    // `Source: name (version)`, and nothing where both are the package's own.
+    let (source, source_version) = match field("Source") {
+        None => (name.clone(), version.clone()),
+        Some(text) => match text.split_once(" (") {
+            Some((source, rest)) => (source.to_owned(), rest.trim_end_matches(')').to_owned()),
+            None => (text, version.clone()),
+        },
+    };
+    Some(Candidate {
+        arch: field("Architecture")?,
+        sha256: field("SHA256")?,
+        size: field("Size")?.parse().ok()?,
+        built_using: ["Built-Using", "Static-Built-Using"]
+            .into_iter()
+            .filter_map(field)
+            .flat_map(|list| using(&list))
+            .collect(),
+        depends: field("Depends").unwrap_or_default(),
+        name,
+        version,
+        source,
+        source_version,
+    })
+}
+
+/// `linux (= 6.12.1-1), glibc (= 2.41-1)` to `linux 6.12.1-1` and `glibc 2.41-1`.
+fn using(list: &str) -> Vec<String> {
+    list.split(',').map(|one| one.trim().replace(" (= ", " ").replace(')', "")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_archive_is_the_one_of_the_systems_release() {
+        let text = "Packages main bookworm-security http://a/security/\n\
+                    DEP-11 main bookworm http://b/debian/\nPackages main bookworm http://c/debian/\n";
+        assert_eq!(archive_of(text).as_deref(), Some("http://c/debian/"));
+        assert_eq!(archive_of(""), None);
+    }
+
+    #[test]
+    fn entries_are_read_with_their_source() {
+        let text = "Package: linux-image-amd64\nSource: linux-signed-amd64 (6.12.1+1)\nVersion: 6.12.1-1\n\
+                    Architecture: amd64\nDepends: linux-image-6.12 (= 6.12.1-1)\nSize: 12\nSHA256: ab\n\
+                    Built-Using: linux (= 6.12.1-1), b (= 2)\n\nPackage: b\n";
+        let entry = parse(text).unwrap();
+        assert_eq!(
+            (entry.source.as_str(), entry.source_version.as_str()),
+            ("linux-signed-amd64", "6.12.1+1")
+        );
+        assert_eq!((entry.version.as_str(), entry.size), ("6.12.1-1", 12));
+        assert_eq!(entry.built_using, ["linux 6.12.1-1", "b 2"]);
+        let own = parse("Package: a\nVersion: 1\nArchitecture: all\nSize: 1\nSHA256: ab\n").unwrap();
+        assert_eq!((own.source.as_str(), own.source_version.as_str()), ("a", "1"));
+        assert!(parse("N: no packages found\n").is_none());
+    }
+}

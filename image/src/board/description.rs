@@ -1,0 +1,121 @@
+//! A board's description file.
+
+use serde::Deserialize;
+
+use crate::Error;
+
+/// What a board is and what its images are made of.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// One line for people.
+    pub description: String,
+    /// How it boots, for people.
+    pub chain: String,
+    /// What was tried how, for people.
+    pub tested: String,
+    /// Debian's name of its processor.
+    pub architecture: String,
+    /// How it boots.
+    pub boot: Boot,
+    /// Consoles, as the kernel's command line names them; the last is where the first program writes.
+    pub console: Vec<String>,
+    /// Whether images take the credentials of a wireless network: only where the device can use them.
+    #[serde(default)]
+    pub wifi: bool,
+    /// The tags of Raspberry Pi Imager for devices that the image fits.
+    #[serde(default)]
+    pub imager: Vec<String>,
+    /// What it is made of.
+    pub packages: Packages,
+    /// How large its partitions are.
+    pub sizes: Sizes,
+    /// Which kernel modules it loads.
+    pub modules: Modules,
+    /// How it is emulated.
+    pub run: Run,
+}
+
+/// How a board boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Boot {
+    /// systemd-boot from an EFI system partition.
+    Uefi,
+    /// The firmware of a Raspberry Pi.
+    RaspberryPi,
+}
+
+/// Debian packages.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Packages {
+    /// Where they come from.
+    pub suite: String,
+    /// The package that depends on the newest kernel; the lock names the kernel itself.
+    pub kernel: String,
+    /// The others.
+    pub others: Vec<String>,
+}
+
+/// Sizes of partitions in MiB.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sizes {
+    /// The boot partition: three boot images fit.
+    pub boot: u64,
+    /// Each of the two slots.
+    pub slot: u64,
+}
+
+/// Names of kernel modules; those with `?` at the end may be missing.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Modules {
+    /// Loaded from the initramfs.
+    pub first: Vec<String>,
+    /// Loaded from the slot.
+    pub second: Vec<String>,
+}
+
+/// How a board is emulated.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// QEMU's program.
+    pub emulator: String,
+    /// The Debian package that has it.
+    pub package: String,
+    /// QEMU's machine.
+    pub machine: String,
+    /// QEMU's processor, where the machine does not decide.
+    pub cpu: Option<String>,
+    /// UEFI's firmware, where the board has it.
+    pub firmware: Option<Firmware>,
+    /// The device tree that QEMU is given, where it cannot boot through firmware.
+    pub device_tree: Option<String>,
+}
+
+/// UEFI's firmware for QEMU.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Firmware {
+    /// The Debian package.
+    pub package: String,
+    /// The program within it.
+    pub code: String,
+    /// The empty variable store within it.
+    pub variables: String,
+}
+
+// === impl Description ===
+
+impl Description {
+    /// Reads a description file's text.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn parse(board: &str, text: &str) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|error| Error::malformed(format!("the description of {board}"), error))
+    }
+}

@@ -1,0 +1,88 @@
+//! Commands that only print.
+
+use comfy_table::{Table, presets};
+use serde_json::json;
+use sosna_image::Error;
+use sosna_image::board::Board;
+
+use sosna_image::inspect::{Image, SlotState};
+
+use super::args::{BoardsArgs, InspectArgs};
+
+pub(super) fn boards(args: &BoardsArgs) -> Result<(), Error> {
+    let boards = Board::names().map(Board::find).collect::<Result<Vec<_>, _>>()?;
+    let kernel =
+        |board: &Board| board.lock.find("linux-image-").map_or_else(String::new, |pin| pin.version.clone());
+    if args.json {
+        let rows: Vec<_> = boards
+            .iter()
+            .map(|board| {
+                json!({
+                    "board": board.name,
+                    "description": board.description.description,
+                    "kernel": kernel(board),
+                    "boot": board.description.chain,
+                    "tested": board.description.tested,
+                })
+            })
+            .collect();
+        println!("{}", serde_json::Value::from(rows));
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["BOARD", "FOR", "KERNEL", "BOOT", "TESTED"]);
+    for board in &boards {
+        let description = &board.description;
+        table.add_row([
+            &board.name,
+            &description.description,
+            &kernel(board),
+            &description.chain,
+            &description.tested,
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+pub(super) fn inspect(args: &InspectArgs) -> Result<(), Error> {
+    let found = Image::open(&args.image)?.inspect()?;
+    let damaged = found.boots.iter().find(|boot| boot.state != SlotState::Sound);
+    if args.json {
+        println!("{}", serde_json::to_string(&found).map_err(|error| Error::malformed("the image", error))?);
+    } else {
+        println!("{}: {} bytes", args.image.display(), found.bytes);
+        for (name, start, bytes) in &found.partitions {
+            println!("  {name:<12} at {start:>12}, {bytes:>12} bytes");
+        }
+        for boot in &found.boots {
+            println!("{}: {} for {}, slot {}", boot.path, boot.version, boot.board, boot.slot);
+            let state = match &boot.state {
+                SlotState::Sound => "sound".to_owned(),
+                SlotState::Damaged(reason) => format!("DAMAGED: {reason}"),
+            };
+            println!("  slot       {state}");
+            println!("  root       {}", boot.root);
+            println!("  boot image {}", boot.sha256);
+            if let Some(kernel) = &boot.kernel {
+                println!("  kernel     {kernel}");
+            }
+            if let Some(tries) = boot.tries {
+                println!("  tries left {tries}");
+            }
+            for package in &boot.packages {
+                println!("  package    {package}");
+            }
+        }
+        if let Some(name) = &found.hostname {
+            println!("host name {name}");
+        }
+        println!("join token: {}", if found.join_token { "yes" } else { "no" });
+    }
+    match damaged {
+        Some(boot) => {
+            Err(Error::malformed(args.image.display().to_string(), format!("slot {} is damaged", boot.slot)))
+        }
+        None => Ok(()),
+    }
+}

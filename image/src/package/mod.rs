@@ -1,0 +1,9 @@
+//! Debian packages: pinned by hash, obtained once, read without unpacking them anywhere.
+
+mod archive;
+mod cache;
+mod lock;
+
+pub use archive::{Content, Entry, read};
+pub use cache::Cache;
+pub use lock::{Lock, Pin};

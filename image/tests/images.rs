@@ -1,0 +1,195 @@
+//! A finished image of real packages: whole, the same each time, personalised, flashed, published, and refused when a
+//! bit of it is wrong.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod standin;
+
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use sosna_image::Error;
+use sosna_image::board::Board;
+use sosna_image::compose::{self, Request, SLOT_A};
+use sosna_image::flash::{self, Target};
+use sosna_image::inspect::{Image, SlotState};
+use sosna_image::package::Cache;
+use sosna_image::personal::{self, Interface, Personal};
+use sosna_image::{publish, sources};
+
+fn compose_into(path: &Path) -> Result<(), Error> {
+    let board = Board::find("x86_64-uefi-cloud").unwrap();
+    let (agent, init) = (standin::program("amd64", "agent\n"), standin::program("amd64", "init\n"));
+    let request =
+        Request { board: &board, version: "0.1.0", agent: &agent, init: &init, epoch: 1_700_000_000 };
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/tools/image");
+    compose::image(&request, &Personal::default(), None, &Cache::new(&tools, None), path, &|_| {}).map(drop)
+}
+
+/// A copy of an image that all tests of this file share; none, with a message, where packages cannot be had.
+fn image(test: &str, folder: &Path) -> Option<PathBuf> {
+    static SHARED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let shared = SHARED.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images.img");
+        match compose_into(&path) {
+            Ok(()) => Ok(path),
+            Err(error @ (Error::Package { .. } | Error::Hash { .. })) => Err(format!("{error:?}")),
+            Err(error) => panic!("{error:?}"),
+        }
+    });
+    match shared {
+        Ok(shared) => {
+            let path = folder.join("sosna.img");
+            fs::copy(shared, &path).unwrap();
+            Some(path)
+        }
+        Err(reason) => {
+            eprintln!("SKIPPED {test}: {reason}");
+            None
+        }
+    }
+}
+
+fn flip(path: &Path, at: u64) {
+    let mut file = File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(&[byte[0] ^ 1]).unwrap();
+}
+
+#[test]
+fn the_same_inputs_make_the_same_bytes_and_a_wrong_bit_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(path) = image("the_same_inputs_make_the_same_bytes_and_a_wrong_bit_is_found", folder.path())
+    else {
+        return;
+    };
+    let again = folder.path().join("again.img");
+    compose_into(&again).unwrap();
+    assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap());
+
+    let found = Image::open(&path).unwrap();
+    let slot = found.partition(SLOT_A).unwrap().start;
+    let used = found.used_of_slot();
+    let state = || Image::open(&path).unwrap().inspect().unwrap().boots.remove(0).state;
+    assert_eq!(state(), SlotState::Sound);
+    for (at, reason) in [(slot + 5000, "root hash"), (slot + used - 4096, "hash tree")] {
+        flip(&path, at);
+        let SlotState::Damaged(text) = state() else { panic!("the bit at {at} was not found") };
+        assert!(text.contains(reason), "{text}");
+        flip(&path, at);
+    }
+    assert_eq!(state(), SlotState::Sound);
+    // Behind the slot nothing counts.
+    flip(&path, slot + used + 100);
+    assert_eq!(state(), SlotState::Sound);
+}
+
+#[test]
+fn a_finished_image_is_personalised_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(path) = image("a_finished_image_is_personalised_in_place", folder.path()) else { return };
+    let mut settings = Personal::default();
+    settings.settings.hostname = Some("lamp".to_owned());
+    settings
+        .settings
+        .network
+        .interfaces
+        .push(Interface::parse("eth0=192.168.1.5/24,gateway=192.168.1.1").unwrap());
+    personal::personalise(&path, &settings, false).unwrap();
+    let found = Image::open(&path).unwrap().inspect().unwrap();
+    assert_eq!(found.hostname.as_deref(), Some("lamp"));
+    assert!(!found.join_token);
+    assert_eq!(found.boots[0].state, SlotState::Sound);
+    settings.join = Some("sosna1nonsense".to_owned());
+    assert!(matches!(personal::personalise(&path, &settings, false), Err(Error::Refused(_))));
+
+    // Another program reads the same files, where there is one.
+    let boot = Image::open(&path).unwrap().partition(compose::BOOT).unwrap().start;
+    let drive = format!("{}@@{boot}", path.display());
+    match std::process::Command::new("mtype").args(["-i", &drive, "::/sosna/device.toml"]).output() {
+        Ok(output) => assert!(String::from_utf8_lossy(&output.stdout).contains("hostname = \"lamp\"")),
+        Err(_) => eprintln!("SKIPPED a part of a_finished_image_is_personalised_in_place: mtype is not here"),
+    }
+}
+
+#[test]
+fn what_is_flashed_is_the_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(path) = image("what_is_flashed_is_the_image", folder.path()) else { return };
+    let card = folder.path().join("card");
+    fs::write(&card, "").unwrap();
+    let small = Target::find(&card).unwrap();
+    assert!(matches!(flash::flash(&path, &small, &|_, _, _| {}), Err(Error::Room { .. })));
+
+    // A used card, larger than the image: what is on it shines through where nothing is written.
+    let bytes = 480_u64 << 20;
+    let mut file = File::create(&card).unwrap();
+    for _ in 0..bytes >> 20 {
+        file.write_all(&[0xa5; 1 << 20]).unwrap();
+    }
+    drop(file);
+    let seen = std::cell::RefCell::new(Vec::new());
+    let target = Target::find(&card).unwrap();
+    flash::flash(&path, &target, &|step, done, total| {
+        seen.borrow_mut().push((step.to_owned(), done, total));
+    })
+    .unwrap();
+    let seen = seen.into_inner();
+    assert!(seen.iter().any(|(step, done, total)| step == "writing" && done == total));
+    assert!(seen.iter().any(|(step, done, total)| step == "verifying" && done == total));
+    let found = Image::open(&card).unwrap().inspect().unwrap();
+    assert_eq!(found.boots[0].state, SlotState::Sound);
+
+    let (image, card) = (fs::read(&path).unwrap(), fs::read(&card).unwrap());
+    let opened = Image::open(&path).unwrap();
+    let ranges = compose::written(&opened.partitions, opened.bytes, opened.used_of_slot());
+    for (start, length) in &ranges {
+        let range = usize::try_from(*start).unwrap()..usize::try_from(start + length).unwrap();
+        assert!(image[range.clone()] == card[range]);
+    }
+    let b = usize::try_from(opened.partition(compose::SLOT_B).unwrap().start).unwrap();
+    assert_eq!(card[b], 0xa5, "the empty slot is not written");
+}
+
+#[test]
+fn a_published_image_has_its_sums_map_sources_and_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(path) = image("a_published_image_has_its_sums_map_sources_and_list", folder.path()) else {
+        return;
+    };
+    let out = folder.path().join("out");
+    let published = publish::publish(&path, &out, "https://images.example/").unwrap();
+    assert_eq!(published.files.len(), 4);
+    assert!(published.imager.is_none(), "this board is no Raspberry Pi");
+    let packed = fs::read(out.join("sosna.img.zst")).unwrap();
+    eprintln!("the packed image has {} bytes", packed.len());
+    assert!(zstd::decode_all(&packed[..]).unwrap() == fs::read(&path).unwrap());
+    let map = fs::read_to_string(out.join("sosna.img.bmap")).unwrap();
+    assert_eq!(map.matches("<Range").count(), 3);
+    assert!(!map.contains(&"0".repeat(64)));
+    let sums = fs::read_to_string(out.join("sosna.img.sha256")).unwrap();
+    assert_eq!(sums.lines().count(), 4);
+    match std::process::Command::new("sha256sum")
+        .args(["-c", "--ignore-missing", "sosna.img.sha256"])
+        .current_dir(&out)
+        .output()
+    {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
+        Err(_) => eprintln!("SKIPPED a part of a_published_image_has_its_sums: sha256sum is not here"),
+    }
+    let spdx: serde_json::Value =
+        serde_json::from_slice(&fs::read(out.join("sosna.img.spdx.json")).unwrap()).unwrap();
+    assert_eq!(spdx["spdxVersion"], "SPDX-2.3");
+    assert_eq!(spdx["packages"].as_array().unwrap().len(), 7);
+
+    let found = sources::sources(&path).unwrap();
+    let named = |name: &str| found.iter().any(|source| source.source == name);
+    assert!(named("linux") && named("systemd") && named("e2fsprogs"), "{found:?}");
+    let texts = sources::licences(&path, &out.join("licences")).unwrap();
+    assert!(texts > 15, "{texts}");
+    assert!(out.join("licences/common-licenses/GPL-2").is_file());
+}
