@@ -24,4 +24,4 @@ pub mod wallet;
 
 pub use run::{AgentError, Hooks, Options, WrapRuntime, run};
 pub use task::container::ContainerRuntime;
-pub use uplink::{EnrolError, LinkError};
+pub use uplink::{EnrolError, LinkError, UplinkError};

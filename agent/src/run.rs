@@ -33,7 +33,7 @@ use crate::{
     status,
     store::{Store, StoreError},
     task::{Engine, container::ContainerRuntime, make_folders},
-    uplink::{self, EnrolError, bootstrap::Bootstrap},
+    uplink::{self, EnrolError, UplinkError, bootstrap::Bootstrap},
 };
 
 /// How long receipts are kept after a voucher has covered them, and records of what is over.
@@ -77,6 +77,9 @@ pub enum AgentError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The line to the hub, for good.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
     /// The enrolment's file.
     #[error(transparent)]
     Enrolment(#[from] EnrolmentError),
@@ -143,7 +146,9 @@ impl AgentError {
     #[must_use]
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::Enrol(_) | Self::OtherHub { .. } => Exit::Refused,
+            Self::Enrol(_) | Self::OtherHub { .. } | Self::Uplink(UplinkError::Revoked { .. }) => {
+                Exit::Refused
+            }
             Self::NotEnrolled | Self::Token { .. } => Exit::Usage,
             Self::Keys(KeysError::Identity(IdentityError::File(_))) => Exit::Failed,
             _ => Exit::Failed,
@@ -154,7 +159,8 @@ impl AgentError {
 /// Runs an agent until it is told to stop (SIGTERM, SIGINT). Containers are left running: they outlive the agent.
 ///
 /// # Errors
-/// [`AgentError`]; once the device is enrolled, troubles with the hub are waited out and never end it.
+/// [`AgentError`]; once the device is enrolled, troubles with the hub are waited out; only a hub that revokes it
+/// ends it.
 pub async fn run(options: Options, hooks: Hooks) -> Result<(), AgentError> {
     let Options { config, join } = options;
     let (stop, stopped) = watch::channel(false);
@@ -173,8 +179,8 @@ pub async fn run(options: Options, hooks: Hooks) -> Result<(), AgentError> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        // It ends by itself only where the store is broken: opening it anew is what a new start does.
-        ended = &mut uplink => return ended.unwrap_or(Ok(())).map_err(AgentError::Store),
+        // It ends by itself only where the store is broken, which a new start may mend, or the device was revoked.
+        ended = &mut uplink => return ended.unwrap_or(Ok(())).map_err(AgentError::Uplink),
     }
     tracing::info!("stopping; containers go on without the agent");
     node.drain();
@@ -190,7 +196,7 @@ pub async fn run(options: Options, hooks: Hooks) -> Result<(), AgentError> {
 
 struct Running {
     node: Arc<Node>,
-    uplink: tokio::task::JoinHandle<Result<(), StoreError>>,
+    uplink: tokio::task::JoinHandle<Result<(), UplinkError>>,
     _lock: FolderLock,
 }
 

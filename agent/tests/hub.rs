@@ -22,24 +22,14 @@ use sosna_protocol::{
     result::{Cause, commitment},
     topic::Kind,
 };
-use support::{Heard, ScriptedHub, agent::Agent, broker, image, now_ms};
+use support::{
+    Heard, ScriptedHub,
+    agent::Agent,
+    now_ms,
+    opening::{self, Opening, enrolled, enrolling},
+};
 
 const SOURCES: &[Source<'static>] = &[Source { kind: SourceKind::Hub, name: Bounded("") }];
-
-/// Whether this machine has what a test needs; says so where it has not.
-fn can_run(test: &str, containers: bool) -> bool {
-    let missing = if broker::program().is_none() {
-        "mosquitto is not installed"
-    } else if containers && !nix::unistd::geteuid().is_root() {
-        "not root"
-    } else if containers && image::busybox().is_none() {
-        "busybox-static is not installed"
-    } else {
-        return true;
-    };
-    eprintln!("SKIPPED {test}: {missing}");
-    false
-}
 
 fn texts(texts: &[&'static str]) -> List<'static, Text<'static, MAX_TEXT>, 256> {
     List::new(texts.iter().map(|text| Bounded(*text)).collect::<Vec<_>>().leak())
@@ -117,11 +107,12 @@ async fn accept_verdict(hub: &mut ScriptedHub, device: Address, receipt: &Receip
         judgement: Judgement::Accepted,
         owed: receipt.price,
         explanation: Bounded(""),
+        earned: Some(cumulative),
     };
     hub.say(device, &verdict).await;
     hub.pay(device, cumulative, &[*receipt]).await;
     let heard = hub.hear(&[Kind::Pay]).await;
-    let pay::Up::Held(held) = pay::Up::read(&heard.frame()).unwrap();
+    let pay::Up::Held(held) = pay::Up::read(&heard.frame()).unwrap() else { panic!("no voucher is held") };
     assert_eq!(held.cumulative, cumulative);
 }
 
@@ -139,15 +130,8 @@ async fn containers_left(data: &Path) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_enrols_works_and_is_owed() {
-    if !can_run("a_device_enrols_works_and_is_owed", true) {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = ScriptedHub::start().await;
-    let image = image::put(&hub.content);
-    let agent = Agent::start(folder.path(), Some(&hub.token().to_string()));
-    let device = hub.admit().await;
-    assert!(hub.welcome(1000).await.is_empty());
+    let Some(opening) = enrolled("a_device_enrols_works_and_is_owed", true).await else { return };
+    let Opening { folder, mut hub, image, agent, device } = opening;
 
     // A stranger's assignment, and one for another device, are not even answered.
     let script =
@@ -196,15 +180,8 @@ async fn a_device_enrols_works_and_is_owed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_outlives_its_agent() {
-    if !can_run("a_container_outlives_its_agent", true) {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = ScriptedHub::start().await;
-    let image = image::put(&hub.content);
-    let agent = Agent::start(folder.path(), Some(&hub.token().to_string()));
-    let device = hub.admit().await;
-    hub.welcome(1000).await;
+    let Some(opening) = enrolled("a_container_outlives_its_agent", true).await else { return };
+    let Opening { folder, mut hub, image, agent, device } = opening;
     let script = "echo begin; i=0; while [ $i -lt 8 ]; do sleep 1; i=$((i+1)); done; echo $i > /out/tile";
     let work = assign(&hub, image, script, false);
     hub.say(device, &work).await;
@@ -228,15 +205,10 @@ async fn a_container_outlives_its_agent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_that_a_power_cut_took_runs_once_more() {
-    if !can_run("a_container_that_a_power_cut_took_runs_once_more", true) {
+    let Some(opening) = enrolled("a_container_that_a_power_cut_took_runs_once_more", true).await else {
         return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = ScriptedHub::start().await;
-    let image = image::put(&hub.content);
-    let agent = Agent::start(folder.path(), Some(&hub.token().to_string()));
-    let device = hub.admit().await;
-    hub.welcome(1000).await;
+    };
+    let Opening { folder, mut hub, image, agent, device } = opening;
     let work = assign(&hub, image, "echo begin; sleep 4; echo done > /out/tile", false);
     hub.say(device, &work).await;
     accepted(&hub.hear(&[Kind::Work]).await);
@@ -256,15 +228,8 @@ async fn a_container_that_a_power_cut_took_runs_once_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_goes_on_without_the_hub() {
-    if !can_run("work_goes_on_without_the_hub", true) {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = ScriptedHub::start().await;
-    let image = image::put(&hub.content);
-    let agent = Agent::start(folder.path(), Some(&hub.token().to_string()));
-    let device = hub.admit().await;
-    hub.welcome(1000).await;
+    let Some(opening) = enrolled("work_goes_on_without_the_hub", true).await else { return };
+    let Opening { folder: _folder, mut hub, image, agent, device } = opening;
     let work = assign(&hub, image, "sleep 3; echo late > /out/tile", true);
     hub.say(device, &work).await;
     accepted(&hub.hear(&[Kind::Work]).await);
@@ -291,15 +256,10 @@ async fn work_goes_on_without_the_hub() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inputs_are_given_and_a_cancelled_container_is_gone() {
-    if !can_run("inputs_are_given_and_a_cancelled_container_is_gone", true) {
+    let Some(opening) = enrolled("inputs_are_given_and_a_cancelled_container_is_gone", true).await else {
         return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = ScriptedHub::start().await;
-    let image = image::put(&hub.content);
-    let agent = Agent::start(folder.path(), Some(&hub.token().to_string()));
-    let device = hub.admit().await;
-    hub.welcome(1000).await;
+    };
+    let Opening { folder, mut hub, image, agent, device } = opening;
 
     let scene = b"a scene to be rendered".repeat(1000);
     let inputs = [work::Input {
@@ -326,6 +286,7 @@ async fn inputs_are_given_and_a_cancelled_container_is_gone() {
         judgement: Judgement::Surplus,
         owed: Amount::ZERO,
         explanation: Bounded(""),
+        earned: None,
     };
     hub.say(device, &verdict(work.assignment)).await;
     let explanation = Bounded("the buyer has changed their mind");
@@ -339,12 +300,7 @@ async fn inputs_are_given_and_a_cancelled_container_is_gone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_renews_itself() {
-    if !can_run("a_certificate_renews_itself", false) {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = ScriptedHub::start().await;
-    let agent = Agent::start(folder.path(), Some(&hub.token().to_string()));
+    let Some((folder, mut hub, agent)) = enrolling("a_certificate_renews_itself").await else { return };
     let heard = hub.hear(&[Kind::Enrol]).await;
     let enrol::Up::Request(request) = enrol::Up::read(&heard.frame()).unwrap() else { panic!("no request") };
     let (certificate, _) = hub.sign(request.csr.0, &heard.device);
@@ -364,12 +320,10 @@ async fn a_certificate_renews_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_expired_on_a_shelf_is_renewed() {
-    if !can_run("a_certificate_that_expired_on_a_shelf_is_renewed", false) {
+    let Some((_folder, mut hub, agent)) = enrolling("a_certificate_that_expired_on_a_shelf_is_renewed").await
+    else {
         return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = ScriptedHub::start().await;
-    let agent = Agent::start(folder.path(), Some(&hub.token().to_string()));
+    };
     let heard = hub.hear(&[Kind::Enrol]).await;
     let enrol::Up::Request(request) = enrol::Up::read(&heard.frame()).unwrap() else { panic!("no request") };
     let (expired, _) = hub.sign_until(request.csr.0, &heard.device, Some(2020));
@@ -385,14 +339,8 @@ async fn a_certificate_that_expired_on_a_shelf_is_renewed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_nobody_has_is_a_clear_failure() {
-    if !can_run("an_image_that_nobody_has_is_a_clear_failure", false) {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = ScriptedHub::start().await;
-    let _agent = Agent::start(folder.path(), Some(&hub.token().to_string()));
-    let device = hub.admit().await;
-    hub.welcome(1000).await;
+    let Some(opening) = enrolled("an_image_that_nobody_has_is_a_clear_failure", false).await else { return };
+    let Opening { folder: _folder, mut hub, agent: _agent, device, .. } = opening;
     let work = assign(&hub, Hash([3; 32]), "true", false);
     hub.say(device, &work).await;
     accepted(&hub.hear(&[Kind::Work]).await);
@@ -404,11 +352,10 @@ async fn an_image_that_nobody_has_is_a_clear_failure() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_pins_and_used_tokens_are_refused_clearly() {
-    if !can_run("wrong_pins_and_used_tokens_are_refused_clearly", false) {
+    let Some((folder, mut hub)) = opening::hub("wrong_pins_and_used_tokens_are_refused_clearly", false).await
+    else {
         return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = ScriptedHub::start().await;
+    };
     let run = |token: String| {
         let data = folder.path().to_owned();
         tokio::task::spawn_blocking(move || Agent::run_to_end(&data, Some(&token)))

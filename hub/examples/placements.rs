@@ -68,6 +68,7 @@ fn device(number: u64, random: &mut Sequence) -> Device {
             },
             ask: Ask { minimum: Amount::from_units(u128::from(1 + random.below(1000))), ..Ask::default() },
             missing_limits: "[]".to_owned(),
+            exposure_limit: None,
         },
         enrolled_ms: number,
         last_seen_ms: number,
@@ -116,6 +117,9 @@ fn measure(replicas: usize, region: Option<&str>) -> (f64, u64) {
                 holders: &holders,
                 apart: replicas > 1,
                 probation_assignments: 8,
+                image_class: "registry.test/tool",
+                probation_results: 10,
+                established: false,
             };
             let Ok(placement) = place(fleet.devices(), &need, random.next()) else {
                 unplaced += 1;
@@ -123,7 +127,7 @@ fn measure(replicas: usize, region: Option<&str>) -> (f64, u64) {
             };
             number += 1;
             let id = AssignmentId(number.to_be_bytes());
-            fleet.take(id, placement.device, resources);
+            fleet.take(id, placement.device, resources, placement.price);
             at_work.push_back(id);
             placed += 1;
             class = Some(placement.class);

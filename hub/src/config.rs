@@ -1,7 +1,9 @@
 //! The hub's configuration. The defaults run a hub on this machine's loopback.
 
 use serde::{Deserialize, Serialize};
+use sosna_api::text::AmountText;
 use sosna_host::config::Config;
+use sosna_protocol::Amount;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -13,6 +15,8 @@ pub struct HubConfig {
     pub listen: String,
     /// The name or address under which devices reach the hub; `listen` where empty.
     pub public_address: String,
+    /// Whether people are served by HTTPS on loopback too. Beyond it there is never anything else.
+    pub https: bool,
     /// Which ports.
     pub ports: Ports,
     /// How long things last.
@@ -61,6 +65,10 @@ pub struct Times {
     pub voucher_ms: u32,
     /// How long a device's certificate holds.
     pub certificate_ms: u64,
+    /// How long the listeners' certificate holds; after two thirds of it there is a new one.
+    pub listener_certificate_ms: u64,
+    /// How long a person's request may take until its head is there, and how long their connection may be idle.
+    pub request_ms: u32,
     /// How long the hub waits before it gives a failed task to somebody else.
     pub retry_ms: u32,
     /// How long the hub waits before it asks a device again that would not or could not do a task.
@@ -71,12 +79,15 @@ pub struct Times {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Probation {
-    /// How many right results in a row end it.
+    /// How many right results in a row, each confirmed by another owner's device, end it.
     pub results: u64,
     /// How long payment waits after a verdict.
     pub delay_ms: u32,
     /// How many assignments at once.
     pub assignments: u32,
+    /// What the operator spends a day (UTC), in SNM and in quotes, to have results of such devices checked by others where the buyer
+    /// did not ask for it; 0 for no checks.
+    pub check_budget: AmountText,
 }
 
 /// What jobs get.
@@ -95,6 +106,11 @@ pub struct Limits {
     pub attempts: u32,
     /// The largest piece of content.
     pub content_bytes: u64,
+    /// Connections of people and their programs at once.
+    pub connections: usize,
+    /// Of those, from one address (of IPv6: one /64); on loopback, where a proxy may stand for many, there is no
+    /// such limit.
+    pub connections_per_address: usize,
 }
 
 /// Which registries are asked for images.
@@ -130,6 +146,7 @@ impl Default for HubConfig {
             data: "sosna-hub".to_owned(),
             listen: "127.0.0.1".to_owned(),
             public_address: String::new(),
+            https: false,
             ports: Ports::default(),
             times: Times::default(),
             probation: Probation::default(),
@@ -157,6 +174,8 @@ impl Default for Times {
             frame_ms: 600_000,
             voucher_ms: 60_000,
             certificate_ms: 7 * 86_400_000,
+            listener_certificate_ms: 30 * 86_400_000,
+            request_ms: 30_000,
             retry_ms: 1_000,
             ask_again_ms: 30_000,
         }
@@ -165,7 +184,7 @@ impl Default for Times {
 
 impl Default for Probation {
     fn default() -> Self {
-        Self { results: 10, delay_ms: 600_000, assignments: 8 }
+        Self { results: 10, delay_ms: 600_000, assignments: 8, check_budget: Amount::SNM.into() }
     }
 }
 
@@ -178,6 +197,8 @@ impl Default for Limits {
             timeout_ms: 7 * 86_400_000,
             attempts: 8,
             content_bytes: 16 << 30,
+            connections: 2048,
+            connections_per_address: 256,
         }
     }
 }

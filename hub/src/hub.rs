@@ -12,7 +12,7 @@ use std::{
 use sosna_broker::{Broker, CertificateAuthority};
 use sosna_host::{clock::SharedClock, content::ContentStore, file::FileError, identity::IdentityKey};
 use sosna_protocol::{
-    Address,
+    Address, Amount,
     codec::EncodeError,
     identity::{AssignmentId, JobId, Sign as _, TaskId},
     message::{Message, ack::Position, log::Stream},
@@ -140,6 +140,10 @@ pub enum Effect {
     Disconnect(Address),
     /// A device was described anew.
     Describe(Box<sosna_store::Device>),
+    /// A device has done something with a class of images.
+    Record(Address, String, sosna_store::Record),
+    /// A device is owed so much that is in no voucher which it holds.
+    Owed(Address, Amount),
     /// A device has taken on, or is rid of, an assignment's load.
     Freed(AssignmentId),
     /// There may be something to place.
@@ -277,6 +281,16 @@ impl Hub {
                     }
                 }
                 Effect::Describe(device) => self.fleet().describe(*device),
+                Effect::Record(device, class, record) => {
+                    if let Some(live) = self.fleet().get_mut(&device) {
+                        live.records.insert(class, record);
+                    }
+                }
+                Effect::Owed(device, amount) => {
+                    if let Some(live) = self.fleet().get_mut(&device) {
+                        live.owed = amount;
+                    }
+                }
                 Effect::Freed(assignment) => self.fleet().release(&assignment),
                 Effect::Schedule => self.work.notify_one(),
                 Effect::Event(event) => self.tell(event),

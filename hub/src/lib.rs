@@ -15,13 +15,13 @@ pub mod hub;
 pub mod intake;
 pub mod job;
 mod ledger;
+mod listener;
 pub mod metrics;
 mod outbound;
 pub mod registry;
 pub mod schedule;
 pub mod serve;
 mod tick;
-mod tls_listener;
 pub mod verify;
 pub mod web;
 

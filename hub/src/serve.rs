@@ -25,8 +25,7 @@ use crate::{
     HubConfig, HubError, admin, api, content,
     hub::{Addresses, Hub, Outbound},
     intake::Intake,
-    outbound, schedule, tick,
-    tls_listener::TlsListener,
+    listener, outbound, schedule, tick,
 };
 
 /// How long a stop waits for what is in hand.
@@ -136,37 +135,25 @@ pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
     let (stop, stopping) = watch::channel(false);
     let mut listeners = JoinSet::new();
 
-    let tls = content::config(&identity, &trust).map_err(opened)?;
-    let (tls, tls_now) = watch::channel(tls);
+    let (content_tls, content_now) = watch::channel(content::config(&identity, &trust).map_err(opened)?);
     let content_listener = listen(SocketAddr::new(ip, ports.content), "content").await?;
     let content_port = port_of(&content_listener);
-    listeners.spawn(content::serve(hub.clone(), content_listener, tls_now, stopping.clone()));
+    listeners.spawn(content::serve(hub.clone(), content_listener, content_now, stopping.clone()));
 
     let http_listener = listen(SocketAddr::new(ip, ports.http), "people").await?;
     let http_port = port_of(&http_listener);
     let router = api::router(hub.clone(), stopping.clone());
-    let mut stopped = stopping.clone();
-    let until = async move {
-        // A sender that is gone means the same.
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
     // What leaves this machine is encrypted; on loopback a browser need not know the hub's authority.
-    let scheme = if ip.is_loopback() { "http" } else { "https" };
-    if ip.is_loopback() {
-        listeners.spawn(async move {
-            if let Err(error) = axum::serve(http_listener, router).with_graceful_shutdown(until).await {
-                tracing::error!(%error, "the pages are gone");
-            }
-        });
-    } else {
-        let listener = TlsListener::start(http_listener, &identity)
-            .map_err(|source| ServeError::Certificate(Box::new(source)))?;
-        listeners.spawn(async move {
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
-                tracing::error!(%error, "the pages are gone");
-            }
-        });
-    }
+    let is_open = ip.to_canonical().is_loopback() && !config.https;
+    let scheme = if is_open { "http" } else { "https" };
+    let (people_tls, people_now) = watch::channel(people(&identity)?);
+    let bounds = listener::Bounds {
+        connections: config.limits.connections,
+        per_address: config.limits.connections_per_address,
+        request: Duration::from_millis(u64::from(config.times.request_ms)),
+    };
+    let people_now = (!is_open).then_some(people_now);
+    listeners.spawn(listener::serve(http_listener, people_now, router, bounds, stopping.clone()));
 
     let broker_config = BrokerConfig {
         main: SocketAddr::new(ip, ports.main),
@@ -192,7 +179,7 @@ pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
     file::write(&Running::path(&data), &running, Access::Public)?;
 
     let mut workers = workers(&hub, waiting);
-    workers.spawn(renew(hub.clone(), host, identity, broker.clone(), tls));
+    workers.spawn(renew(hub.clone(), host, identity, broker.clone(), (content_tls, people_tls)));
     Ok(Serving { hub, broker, stop, listeners, workers })
 }
 
@@ -231,11 +218,22 @@ async fn listen(address: SocketAddr, purpose: &'static str) -> Result<TcpListene
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, purpose, source })
 }
 
+/// What new connections are shown.
+type Presented = watch::Sender<Arc<rustls::ServerConfig>>;
+
+fn people(identity: &ServerIdentity) -> Result<Arc<rustls::ServerConfig>, ServeError> {
+    listener::tls(identity).map_err(|source| ServeError::Certificate(Box::new(source)))
+}
+
 async fn certificates(hub: &Hub, host: &str) -> Result<(ServerIdentity, TrustBundle), ServeError> {
     let authority = hub.authority.read().await;
     let now = std::time::UNIX_EPOCH + Duration::from_millis(hub.now_ms());
     let identity = authority
-        .issue_server(&[host.to_owned()], now)
+        .issue_server(
+            &[host.to_owned()],
+            now,
+            Duration::from_millis(hub.config.times.listener_certificate_ms),
+        )
         .map_err(|error| ServeError::Certificate(Box::new(error)))?;
     Ok((identity, authority.trust()))
 }
@@ -246,7 +244,7 @@ async fn renew(
     host: String,
     mut identity: ServerIdentity,
     broker: Arc<EmbeddedBroker>,
-    tls: watch::Sender<Arc<rustls::ServerConfig>>,
+    (content_tls, people_tls): (Presented, Presented),
 ) {
     use sosna_broker::Broker as _;
     let clock = SystemClock::default();
@@ -263,8 +261,11 @@ async fn renew(
             broker.reload_certificates(&next, &trust).await.map_err(ServeError::Broker)?;
             let config = content::config(&next, &trust)
                 .map_err(|source| ServeError::Open { data: hub.config.data.clone(), source })?;
-            // The listener that would take it is gone only when the hub stops.
-            let _ = tls.send(config);
+            let pages = people(&next)?;
+            // Listeners that would take them are gone only when the hub stops, or speak without TLS.
+            content_tls.send_replace(config);
+            people_tls.send_replace(pages);
+            tracing::info!("the listeners have a new certificate");
             Ok::<_, ServeError>(next)
         };
         match renewed.await {

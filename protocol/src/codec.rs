@@ -1,11 +1,12 @@
 //! MessagePack, bounded: nothing is allocated, and no length that the network claims is believed before the
-//! bytes are there. Built on `rmp`.
+//! bytes are there.
 //!
 //! Structures travel as arrays of their fields. A reader ignores fields that it does not know (they come
 //! last), so that a newer side can speak to an older one.
 
 mod fields;
 mod list;
+mod marker;
 mod reader;
 mod writer;
 
@@ -79,6 +80,12 @@ pub trait Decode<'a>: Sized {
     /// # Errors
     /// [`DecodeError`].
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+
+    /// What a field at the end of a structure is where its writer did not know of it; `None` where it must be there.
+    #[must_use]
+    fn absent() -> Option<Self> {
+        None
+    }
 }
 
 /// Reads exactly one value.

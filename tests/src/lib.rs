@@ -4,6 +4,8 @@
 pub mod books;
 pub mod image;
 pub mod leaks;
+pub mod opening;
 pub mod program;
 pub mod registry;
+mod work;
 pub mod world;

@@ -52,9 +52,9 @@ pub struct World {
     dir: TempDir,
     ports: [u16; 4],
     hub: Option<Program>,
-    sections: String,
     host: &'static str,
     agents: Vec<Agent>,
+    settings: Vec<(String, String)>,
     admin: String,
     deadline: Instant,
     _one: MutexGuard<'static, ()>,
@@ -95,9 +95,9 @@ impl World {
             dir,
             ports,
             hub: None,
-            sections: "[content]\nfree_bytes = 1048576\n".to_owned(),
             host: "127.0.0.1",
             agents: Vec::new(),
+            settings: Vec::new(),
             admin: String::new(),
             deadline: Instant::now() + patience,
             _one: one,
@@ -121,20 +121,16 @@ impl World {
         self.host = host;
     }
 
-    /// Sets what else the hub's configuration says, from its next start on: sections that have no other key there.
-    pub fn configure_hub(&mut self, sections: &str) {
-        self.sections = sections.to_owned();
-    }
-
-    /// The hub's configuration, made where there is none: short times, fixed ports.
+    /// The hub's configuration, made where there is none: short times, fixed ports, and nothing spent to have new
+    /// devices checked.
     fn hub_config(&self) -> PathBuf {
         let path = self.dir().join("hub.toml");
         let [http, main, bootstrap, content] = self.ports;
         let text = format!(
             "listen = \"{}\"\n[ports]\nhttp = {http}\nmain = {main}\nbootstrap = {bootstrap}\ncontent = {content}\n\
              [times]\nbeat_ms = 500\nlease_ms = 5000\noffer_ms = 4000\nreveal_ms = 20000\nvoucher_ms = 500\n\
-             retry_ms = 200\n[probation]\ndelay_ms = 500\n{}",
-            self.host, self.sections
+             retry_ms = 200\n[probation]\ndelay_ms = 500\ncheck_budget = \"0\"\n[content]\nfree_bytes = 1048576\n",
+            self.host
         );
         fs::write(&path, text).unwrap();
         path
@@ -145,7 +141,14 @@ impl World {
     pub fn hub_command(&self, data: &Path) -> Command {
         let mut command = Command::new(built("sosna-hub"));
         command.arg("--data").arg(data).arg("--config").arg(self.hub_config()).current_dir(self.dir());
+        command.envs(self.settings.iter().map(|(key, value)| (key, value)));
         command
+    }
+
+    /// Sets something of the hub's configuration for its next start: `times.request_ms`.
+    pub fn set_hub(&mut self, key: &str, value: &str) {
+        let variable = format!("SOSNA_HUB_{}", key.to_uppercase().replace('.', "_"));
+        self.settings.push((variable, value.to_owned()));
     }
 
     /// Starts the hub on `data` and waits until it serves.
@@ -232,16 +235,34 @@ impl World {
     pub fn add_agent(&mut self, token: &str, environment: &[(&str, &str)]) -> usize {
         let place = self.agents.len();
         let name = format!("a{place}");
-        let agent = Agent {
-            data: self.dir().join(&name),
-            name,
-            uid_base: UID_FIRST + UIDS.fetch_add(1, Ordering::Relaxed) * UID_COUNT,
-            environment: environment.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-            program: None,
-        };
+        let environment = environment.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let agent = self.new_agent(name, environment);
         self.agents.push(agent);
         self.start_agent(place, Some(token));
         place
+    }
+
+    /// Makes a second device of all that a device keeps, as a copied card would be, and starts it.
+    ///
+    /// # Panics
+    /// When the device does not run, or cannot be copied.
+    pub fn clone_agent(&mut self, place: usize) -> usize {
+        // Whole files only.
+        self.agents[place].program.take().unwrap().stop();
+        let twin = self.agents.len();
+        let (name, environment) = (format!("a{twin}"), self.agents[place].environment.clone());
+        let agent = self.new_agent(name, environment);
+        let copied = self.run(Command::new("cp").arg("-a").arg(&self.agents[place].data).arg(&agent.data));
+        assert_eq!(copied.code, Some(0), "{copied}");
+        self.agents.push(agent);
+        self.start_agent(place, None);
+        self.start_agent(twin, None);
+        twin
+    }
+
+    fn new_agent(&self, name: String, environment: Vec<(String, String)>) -> Agent {
+        let uid_base = UID_FIRST + UIDS.fetch_add(1, Ordering::Relaxed) * UID_COUNT;
+        Agent { data: self.dir().join(&name), name, uid_base, environment, program: None }
     }
 
     /// The command that runs a device.
@@ -276,13 +297,7 @@ impl World {
     /// Runs a device that must give up by itself, in a folder of its own.
     #[must_use]
     pub fn try_agent(&self, name: &str, token: Option<&str>) -> Done {
-        let agent = Agent {
-            name: name.to_owned(),
-            data: self.dir().join(name),
-            uid_base: UID_FIRST + UIDS.fetch_add(1, Ordering::Relaxed) * UID_COUNT,
-            environment: Vec::new(),
-            program: None,
-        };
+        let agent = self.new_agent(name.to_owned(), Vec::new());
         self.run(&mut self.agent_command(&agent, token))
     }
 
@@ -339,7 +354,10 @@ impl World {
     /// The web address.
     #[must_use]
     pub fn http(&self) -> String {
-        format!("http://{}", sosna_host::address::join(self.host, self.ports[0]))
+        let is_encrypted =
+            self.settings.iter().any(|(key, value)| key == "SOSNA_HUB_HTTPS" && value == "true");
+        let scheme = if is_encrypted { "https" } else { "http" };
+        format!("{scheme}://{}", sosna_host::address::join(self.host, self.ports[0]))
     }
 
     /// Runs `sosna` for somebody.
@@ -444,13 +462,40 @@ impl World {
         books::assert_balanced(&self.jobs(), &ledger, &devices);
     }
 
+    /// What a device says about itself.
+    #[must_use]
+    pub fn agent_status(&self, place: usize) -> Value {
+        let mut command = Command::new(built("sosna-agent"));
+        let done = self.run(command.args(["status", "--json", "--data"]).arg(&self.agents[place].data));
+        serde_json::from_str(done.ok()).unwrap()
+    }
+
     /// Whether a device has no open task.
     #[must_use]
     pub fn agent_idle(&self, place: usize) -> bool {
-        let mut command = Command::new(built("sosna-agent"));
-        let done = self.run(command.args(["status", "--json", "--data"]).arg(&self.agents[place].data));
-        let report: Value = serde_json::from_str(done.ok()).unwrap();
-        books::items(&report["tasks"]).is_empty()
+        books::items(&self.agent_status(place)["tasks"]).is_empty()
+    }
+
+    /// A device's name.
+    #[must_use]
+    pub fn address(&self, place: usize) -> String {
+        books::text(&self.agent_status(place)["device"]).to_owned()
+    }
+
+    /// A device as its hub sees it.
+    #[must_use]
+    pub fn device(&self, address: &str) -> Value {
+        self.ask(&self.admin(), &["device", address])
+    }
+
+    /// Waits until a device's agent has ended by itself; its exit code.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn agent_ends(&mut self, place: usize) -> Option<i32> {
+        let patience = self.left();
+        let mut program = self.agents[place].program.take().unwrap();
+        program.wait(patience).code()
     }
 
     /// Asserts that no container has left anything, stops everything in order, and asserts that nothing at all is left.

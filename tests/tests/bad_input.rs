@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use sosna_host::token::JoinToken;
 use sosna_protocol::Hash;
-use sosna_tests::image::{busybox, package};
+use sosna_tests::image::package;
+use sosna_tests::opening::{Opening, TWICE, open, prepare};
 use sosna_tests::world::{World, can_run};
 
 #[test]
@@ -56,31 +59,17 @@ fn join_tokens_that_do_not_hold_are_told() {
 #[test]
 fn jobs_that_cannot_be_are_told() {
     const TEST: &str = "jobs_that_cannot_be_are_told";
-    if !can_run(TEST) {
-        return;
-    }
-    let mut world = World::new(Duration::from_secs(60));
-    let place = world.dir().join("image");
-    if let Err(reason) = busybox(&place) {
-        eprintln!("SKIPPED {TEST}: {reason}");
-        return;
-    }
-    let image = format!("oci:{}", place.display());
-    world.start_hub();
-    let alice = world.buyer("alice", "10");
+    let Some(opening) = open(TEST, Duration::from_secs(60), &["one", "one"]) else { return };
+    let Opening { mut world, alice, image } = opening;
     let poor = world.buyer("poor", "0");
-    let token = world.owner_token("one", 2);
-    world.add_agent(&token, &[]);
-    world.add_agent(&token, &[]);
-    world.until_online(2);
     let run = |who, extra: &[&str]| {
         let line: Vec<_> =
             ["run"].iter().chain(extra).copied().chain([image.as_str(), "--", "true"]).collect();
         world.cli(who, &line)
     };
 
-    run(&alice, &["--memory", "900G"]).fails(1, &["ask for less"]);
-    run(&alice, &["--cpu", "1000"]).fails(1, &["ask for less"]);
+    run(&alice, &["--memory", "900G"]).fails(4, &["ask for less"]);
+    run(&alice, &["--cpu", "1000"]).fails(4, &["ask for less"]);
     run(&alice, &["--memory", "a lot"]).fails(2, &["512M"]);
     run(&alice, &["--verify", "replicate:1"]).fails(2, &["replicate:N"]);
     run(&alice, &["--output", "relative"]).fails(2, &["absolute"]);
@@ -125,52 +114,48 @@ fn jobs_that_cannot_be_are_told() {
 #[test]
 fn a_full_disk_is_told_and_gets_over() {
     const TEST: &str = "a_full_disk_is_told_and_gets_over";
-    if !can_run(TEST) {
-        return;
-    }
-    let mut world = World::new(Duration::from_secs(60));
-    let place = world.dir().join("image");
-    if let Err(reason) = busybox(&place) {
-        eprintln!("SKIPPED {TEST}: {reason}");
-        return;
-    }
-    let image = format!("oci:{}", place.display());
+    let Some((world, image)) = prepare(TEST, Duration::from_secs(60)) else { return };
     fs::create_dir(world.hub_data()).unwrap();
     let small = Some("size=24m,mode=0700");
     mount(Some("sosna-e2e"), &world.hub_data(), Some("tmpfs"), MsFlags::empty(), small).unwrap();
-    world.start_hub();
-    let alice = world.buyer("alice", "10");
-    let token = world.owner_token("one", 1);
-    world.add_agent(&token, &[]);
-    world.until_online(1);
+    let opening = Opening::start(world, image, &["one"]);
+    let world = &opening.world;
 
     let filler = world.hub_data().join("filler");
     let mut file = File::create(&filler).unwrap();
     assert!(std::io::copy(&mut std::io::repeat(1), &mut file).is_err(), "it is full now");
-    let line = ["run", "--memory", "64M", "--disk", "8M", &image, "--", "echo", "hi"];
-    world.cli(&alice, &line).fails(1, &["room"]);
+    opening.run(&[], &["echo", "hi"]).fails(1, &["room"]);
+    // The machines that watch the hub are told too.
+    world.until("the hub is not ready", || readiness(world).is_err());
     drop(file);
     fs::remove_file(&filler).unwrap();
-    assert_eq!(world.cli(&alice, &line).ok(), "hi");
+    world.until("the hub is ready", || readiness(world).is_ok());
+    assert_eq!(opening.run(&[], &["echo", "hi"]).ok(), "hi");
     world.assert_books();
     let data = world.hub_data();
-    world.finish_but(&[&data]);
+    opening.world.finish_but(&[&data]);
+}
+
+/// What `/readyz` says: an error is the whole answer.
+fn readiness(world: &World) -> Result<(), String> {
+    let address = world.http().replace("http://", "");
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
 }
 
 #[test]
 fn a_device_whose_clock_is_years_off_works_by_its_hubs_time() {
     const TEST: &str = "a_device_whose_clock_is_years_off_works_by_its_hubs_time";
-    if !can_run(TEST) {
-        return;
-    }
-    let mut world = World::new(Duration::from_secs(60));
-    let place = world.dir().join("image");
+    let Some((mut world, image)) = prepare(TEST, Duration::from_secs(60)) else { return };
     let library = package("libfaketime")
         .map(|folder| folder.join("usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"));
-    let library = match (busybox(&place), library) {
-        (Ok(_), Ok(library)) if library.is_file() => library,
-        (image, library) => {
-            eprintln!("SKIPPED {TEST}: {:?} {:?}", image.err(), library);
+    let library = match library {
+        Ok(library) if library.is_file() => library,
+        library => {
+            eprintln!("SKIPPED {TEST}: {library:?}");
             return;
         }
     };
@@ -186,10 +171,8 @@ fn a_device_whose_clock_is_years_off_works_by_its_hubs_time() {
         world.add_agent(&token, &environment);
     }
     world.until_online(2);
-    let image = format!("oci:{}", place.display());
-    let line =
-        ["run", "--verify", "replicate:2", "--memory", "64M", "--disk", "8M", &image, "--", "echo", "hi"];
-    assert_eq!(world.cli(&alice, &line).ok(), "hi");
-    world.assert_books();
-    world.finish();
+    let opening = Opening { world, alice, image };
+    assert_eq!(opening.run(TWICE, &["echo", "hi"]).ok(), "hi");
+    opening.world.assert_books();
+    opening.world.finish();
 }

@@ -12,25 +12,9 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::statvfs;
 use serde_json::Value;
 use sosna_tests::books::{self, items, text};
-use sosna_tests::image::busybox;
-use sosna_tests::world::{World, can_run};
+use sosna_tests::opening::prepare;
 use xtask::oci::layer::Layer;
 use xtask::oci::layout::{Layout, Run};
-
-/// A world with an image, unless it cannot be had.
-fn world(test: &str, patience: u64) -> Option<(World, String)> {
-    if !can_run(test) {
-        return None;
-    }
-    let world = World::new(Duration::from_secs(patience));
-    let place = world.dir().join("image");
-    if let Err(reason) = busybox(&place) {
-        eprintln!("SKIPPED {test}: {reason}");
-        return None;
-    }
-    let image = format!("oci:{}", place.display());
-    Some((world, image))
-}
 
 fn explained(job: &Value, part: &str) -> bool {
     books::assignments(job).any(|one| one["explanation"].as_str().is_some_and(|why| why.contains(part)))
@@ -38,7 +22,9 @@ fn explained(job: &Value, part: &str) -> bool {
 
 #[test]
 fn outputs_come_back_as_they_were() {
-    let Some((mut world, image)) = world("outputs_come_back_as_they_were", 60) else { return };
+    let Some((mut world, image)) = prepare("outputs_come_back_as_they_were", Duration::from_secs(60)) else {
+        return;
+    };
     world.start_hub();
     let alice = world.buyer("alice", "10");
     for owner in ["one", "two"] {
@@ -82,9 +68,13 @@ fn outputs_come_back_as_they_were() {
 
 #[test]
 fn a_full_hub_is_waited_for_and_results_expire() {
-    let Some((mut world, image)) = world("a_full_hub_is_waited_for_and_results_expire", 90) else { return };
+    let Some((mut world, image)) =
+        prepare("a_full_hub_is_waited_for_and_results_expire", Duration::from_secs(90))
+    else {
+        return;
+    };
     // Room for the image, and not for the result.
-    world.configure_hub("[content]\nfree_bytes = 1048576\nstore_bytes = 4194304\n");
+    world.set_hub("content.store_bytes", "4194304");
     world.start_hub();
     let alice = world.buyer("alice", "10");
     let token = world.owner_token("one", 1);
@@ -107,9 +97,10 @@ fn a_full_hub_is_waited_for_and_results_expire() {
         .cli(&alice, &["run", "--memory", "64M", "--disk", "8M", "--input", &input, &image, "--", "true"]);
     refused.fails(1, &["no room left", "content.store_bytes"]);
     world.stop_hub();
-    world.configure_hub(
-        "[content]\nfree_bytes = 1048576\nresults_ms = 3000\nunused_ms = 1000\ncollect_ms = 500\n",
-    );
+    let soon = [("store_bytes", "0"), ("results_ms", "3000"), ("unused_ms", "1000"), ("collect_ms", "500")];
+    for (key, value) in soon {
+        world.set_hub(&format!("content.{key}"), value);
+    }
     world.start_hub();
     assert_eq!(world.until_over(&id)["state"], "succeeded", "{:#}", world.job(&id));
     let got = world.dir().join("got");
@@ -128,7 +119,9 @@ fn a_full_hub_is_waited_for_and_results_expire() {
 
 #[test]
 fn a_device_whose_disk_is_full_says_so_and_goes_on() {
-    let Some((mut world, image)) = world("a_device_whose_disk_is_full_says_so_and_goes_on", 120) else {
+    let Some((mut world, image)) =
+        prepare("a_device_whose_disk_is_full_says_so_and_goes_on", Duration::from_secs(120))
+    else {
         return;
     };
     let data = world.dir().join("a0");
@@ -205,7 +198,7 @@ fn a_hub_at_an_ipv6_address_is_reached() {
         eprintln!("SKIPPED {TEST}: this machine has no IPv6 loopback: {error}");
         return;
     }
-    let Some((mut world, image)) = world(TEST, 60) else { return };
+    let Some((mut world, image)) = prepare(TEST, Duration::from_secs(60)) else { return };
     // In brackets or without: people write both.
     world.listen_on("[::1]");
     world.start_hub();

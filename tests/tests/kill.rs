@@ -4,74 +4,19 @@
 use std::time::Duration;
 
 use sosna_tests::books::{assignments, items, states, text};
-use sosna_tests::image::busybox;
 use sosna_tests::leaks;
-use sosna_tests::world::{Person, World, can_run};
+use sosna_tests::opening::{Opening, TWICE, open};
+use sosna_tests::world::{Person, World};
 
-/// A world with four devices of three owners, of which the first two have one owner; a buyer; an image.
-fn world(test: &str, patience: u64) -> Option<(World, Person, String)> {
-    if !can_run(test) {
-        return None;
-    }
-    let mut world = World::new(Duration::from_secs(patience));
-    let place = world.dir().join("image");
-    if let Err(reason) = busybox(&place) {
-        eprintln!("SKIPPED {test}: {reason}");
-        return None;
-    }
-    world.start_hub();
-    let alice = world.buyer("alice", "10");
-    let tokens = [("one", 2), ("two", 1), ("three", 1)].map(|(owner, uses)| world.owner_token(owner, uses));
-    for token in [&tokens[0], &tokens[0], &tokens[1], &tokens[2]] {
-        world.add_agent(token, &[]);
-    }
-    world.until_online(4);
-    let image = format!("oci:{}", place.display());
-    Some((world, alice, image))
+/// Four devices of three owners, of which the first two have one owner.
+fn four(test: &str, patience: u64) -> Option<Opening> {
+    open(test, Duration::from_secs(patience), &["one", "one", "two", "three"])
 }
 
-fn submit(world: &World, who: &Person, image: &str, tasks: &str, seconds: u32) -> String {
+fn submit(opening: &Opening, tasks: &str, seconds: u32) -> String {
     let script = format!("sleep {seconds}; echo done $SOSNA_TASK_INDEX > /out/done");
-    world.submit(
-        who,
-        &[
-            "--tasks",
-            tasks,
-            "--verify",
-            "replicate:2",
-            "--memory",
-            "64M",
-            "--disk",
-            "16M",
-            "--timeout",
-            "60s",
-            "--output",
-            "/out",
-            image,
-            "--",
-            "sh",
-            "-c",
-            &script,
-        ],
-    )
-}
-
-/// The place of a device whose container for this job runs now, and the container.
-fn at_work(world: &World, places: &[usize]) -> Option<(usize, String)> {
-    places.iter().find_map(|place| {
-        let names = leaks::containers(&world.agent(*place).data);
-        let busy = names.into_iter().find(|name| !leaks::processes(name).is_empty())?;
-        Some((*place, busy))
-    })
-}
-
-fn until_at_work(world: &World, places: &[usize]) -> (usize, String) {
-    let mut found = None;
-    world.until("a container at work", || {
-        found = at_work(world, places);
-        found.is_some()
-    });
-    found.unwrap()
+    let options = [TWICE, &["--tasks", tasks, "--timeout", "60s", "--output", "/out"]].concat();
+    opening.submit(&options, &["sh", "-c", &script])
 }
 
 fn assert_done(world: &World, who: &Person, id: &str) {
@@ -89,16 +34,15 @@ fn assert_done(world: &World, who: &Person, id: &str) {
 
 #[test]
 fn a_hub_killed_at_work_loses_nothing_and_pays_nobody_twice() {
-    let Some((mut world, alice, image)) =
-        world("a_hub_killed_at_work_loses_nothing_and_pays_nobody_twice", 100)
-    else {
+    let Some(opening) = four("a_hub_killed_at_work_loses_nothing_and_pays_nobody_twice", 100) else {
         return;
     };
     // Killed while devices fetch, and once more while containers run.
-    let id = submit(&world, &alice, &image, "3", 4);
+    let id = submit(&opening, "3", 4);
+    let Opening { mut world, alice, .. } = opening;
     world.kill_hub();
     world.start_hub();
-    until_at_work(&world, &[0, 1, 2, 3]);
+    let _ = world.until_at_work(&[0, 1, 2, 3]);
     world.kill_hub();
     // Long enough that some containers end while there is no hub to be told.
     std::thread::sleep(Duration::from_secs(3));
@@ -115,15 +59,16 @@ fn a_hub_killed_at_work_loses_nothing_and_pays_nobody_twice() {
 
 #[test]
 fn an_agent_killed_at_work_takes_its_container_up_again() {
-    let Some((mut world, alice, image)) = world("an_agent_killed_at_work_takes_its_container_up_again", 90)
-    else {
+    let Some(opening) = four("an_agent_killed_at_work_takes_its_container_up_again", 90) else {
         return;
     };
-    let id = submit(&world, &alice, &image, "1", 6);
-    let (place, container) = until_at_work(&world, &[0, 1, 2, 3]);
+    let id = submit(&opening, "1", 6);
+    let Opening { mut world, alice, .. } = opening;
+    let (place, container) = world.until_at_work(&[0, 1, 2, 3]);
     let before = leaks::processes(&container);
     world.kill_agent(place);
-    assert_eq!(leaks::processes(&container), before, "containers outlive the agent");
+    // It may have started more of them meanwhile.
+    assert!(leaks::processes(&container).is_superset(&before), "containers outlive the agent");
     world.start_agent(place, None);
     assert_done(&world, &alice, &id);
     let job = world.job(&id);
@@ -136,13 +81,12 @@ fn an_agent_killed_at_work_takes_its_container_up_again() {
 
 #[test]
 fn an_agent_gone_while_its_container_ended_delivers_after_its_return() {
-    let Some((mut world, alice, image)) =
-        world("an_agent_gone_while_its_container_ended_delivers_after_its_return", 90)
-    else {
+    let Some(opening) = four("an_agent_gone_while_its_container_ended_delivers_after_its_return", 90) else {
         return;
     };
-    let id = submit(&world, &alice, &image, "1", 2);
-    let (place, container) = until_at_work(&world, &[0, 1, 2, 3]);
+    let id = submit(&opening, "1", 2);
+    let Opening { mut world, alice, .. } = opening;
+    let (place, container) = world.until_at_work(&[0, 1, 2, 3]);
     world.kill_agent(place);
     world.until("the container's end", || leaks::processes(&container).is_empty());
     world.start_agent(place, None);
@@ -153,12 +97,13 @@ fn an_agent_gone_while_its_container_ended_delivers_after_its_return() {
 
 #[test]
 fn a_device_gone_for_good_is_replaced() {
-    let Some((mut world, alice, image)) = world("a_device_gone_for_good_is_replaced", 100) else {
+    let Some(opening) = four("a_device_gone_for_good_is_replaced", 100) else {
         return;
     };
-    let id = submit(&world, &alice, &image, "3", 3);
+    let id = submit(&opening, "3", 3);
+    let Opening { mut world, alice, .. } = opening;
     // One of the two of the first owner.
-    let (place, container) = until_at_work(&world, &[0, 1]);
+    let (place, container) = world.until_at_work(&[0, 1]);
     world.bury_agent(place);
     assert_done(&world, &alice, &id);
     let job = world.job(&id);

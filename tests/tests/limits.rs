@@ -4,34 +4,16 @@
 use std::time::Duration;
 
 use sosna_tests::books::{items, text};
-use sosna_tests::image::busybox;
-use sosna_tests::world::{World, can_run};
+use sosna_tests::opening::{Opening, open};
 
 #[test]
 fn memory_logs_time_and_missing_commands_are_told() {
     const TEST: &str = "memory_logs_time_and_missing_commands_are_told";
-    if !can_run(TEST) {
-        return;
-    }
-    let mut world = World::new(Duration::from_secs(90));
-    let place = world.dir().join("image");
-    if let Err(reason) = busybox(&place) {
-        eprintln!("SKIPPED {TEST}: {reason}");
-        return;
-    }
-    world.start_hub();
-    let alice = world.buyer("alice", "10");
-    let token = world.owner_token("one", 1);
-    world.add_agent(&token, &[]);
-    world.until_online(1);
-    let image = format!("oci:{}", place.display());
-    let run = |extra: &[&str], command: &[&str]| {
-        let usual = ["run", "--memory", "32M", "--disk", "8M"];
-        let line: Vec<_> = usual.iter().chain(extra).copied().chain([image.as_str(), "--"]).collect();
-        world.cli(&alice, &line.into_iter().chain(command.iter().copied()).collect::<Vec<_>>())
-    };
+    let Some(opening) = open(TEST, Duration::from_secs(90), &["one"]) else { return };
+    let run = |extra: &[&str], command: &[&str]| opening.run(extra, command);
+    let Opening { world, alice, .. } = &opening;
     let last = || {
-        let jobs = world.ask(&alice, &["jobs"]);
+        let jobs = world.ask(alice, &["jobs"]);
         let list = if jobs.is_array() { &jobs } else { &jobs["jobs"] };
         world.job(text(&items(list)[0]["id"]))
     };
@@ -69,5 +51,5 @@ fn memory_logs_time_and_missing_commands_are_told() {
     let done = run(&["--output", "/out"], &["sh", "-c", "dd if=/dev/zero of=/out/big bs=1M count=64"]);
     assert_ne!(done.code, Some(0), "{done}");
     world.assert_books();
-    world.finish();
+    opening.world.finish();
 }

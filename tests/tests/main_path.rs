@@ -7,71 +7,30 @@ use std::fs;
 use std::time::Duration;
 
 use sosna_tests::books::{self, items, text, units};
-use sosna_tests::image::busybox;
-use sosna_tests::world::{World, can_run};
+use sosna_tests::opening::{Opening, TWICE, open};
 
 #[test]
 fn a_replicated_job_is_run_verified_fetched_and_paid() {
     const TEST: &str = "a_replicated_job_is_run_verified_fetched_and_paid";
-    if !can_run(TEST) {
-        return;
-    }
-    let mut world = World::new(Duration::from_secs(90));
-    let place = world.dir().join("image");
-    if let Err(reason) = busybox(&place) {
-        eprintln!("SKIPPED {TEST}: {reason}");
-        return;
-    }
-    world.start_hub();
-    let alice = world.buyer("alice", "10");
-    let (one, two, three) =
-        (world.owner_token("one", 2), world.owner_token("two", 1), world.owner_token("three", 1));
-    for token in [&one, &one, &two, &three] {
-        world.add_agent(token, &[]);
-    }
-    world.until_online(4);
-
-    let image = format!("oci:{}", place.display());
+    let Some(opening) = open(TEST, Duration::from_secs(90), &["one", "one", "two", "three"]) else { return };
+    let Opening { world, alice, .. } = &opening;
     let input = world.dir().join("word");
     fs::write(&input, "pine").unwrap();
     let input = format!("{}:/in/word", input.display());
     let script = "echo task $SOSNA_TASK_INDEX of $SOSNA_TASK_COUNT; \
                   mkdir /out/d; cat /in/word > /out/d/word; echo $SOSNA_TASK_INDEX > /out/index; id -u > /out/uid";
-    let done = world.cli(
-        &alice,
-        &[
-            "run",
-            "--tasks",
-            "3",
-            "--verify",
-            "replicate:2",
-            "--memory",
-            "64M",
-            "--cpu",
-            "1",
-            "--disk",
-            "16M",
-            "--timeout",
-            "60s",
-            "--input",
-            &input,
-            "--output",
-            "/out",
-            "--name",
-            "words",
-            &image,
-            "--",
-            "sh",
-            "-c",
-            script,
-        ],
-    );
+    let options = [
+        TWICE,
+        &["--tasks", "3", "--cpu", "1", "--timeout", "60s", "--name", "words"],
+        &["--input", &input, "--output", "/out"],
+    ];
+    let done = opening.run(&options.concat(), &["sh", "-c", script]);
     assert_eq!(done.code, Some(0), "{done}");
     for index in 0..3 {
         assert!(done.out.contains(&format!("task {index} of 3")), "{done}");
     }
 
-    let jobs = world.ask(&alice, &["jobs"]);
+    let jobs = world.ask(alice, &["jobs"]);
     let list = if jobs.is_array() { &jobs } else { &jobs["jobs"] };
     let id = text(&items(list)[0]["id"]).to_owned();
     let job = world.job(&id);
@@ -90,7 +49,7 @@ fn a_replicated_job_is_run_verified_fetched_and_paid() {
     }
 
     let out = world.dir().join("results");
-    let _ = world.cli(&alice, &["results", &id, "-o", out.to_str().unwrap()]).ok();
+    let _ = world.cli(alice, &["results", &id, "-o", out.to_str().unwrap()]).ok();
     for index in 0..3 {
         let task = out.join(index.to_string());
         let read = |path: &str| fs::read_to_string(task.join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -101,11 +60,11 @@ fn a_replicated_job_is_run_verified_fetched_and_paid() {
     }
 
     world.assert_books();
-    let ledger = world.ask(&alice, &["ledger"]);
+    let ledger = world.ask(alice, &["ledger"]);
     let account = &items(&ledger["accounts"])[0];
     assert_eq!(units(&account["granted"]), 10 * 10_u128.pow(18));
     assert!(units(&account["spent"]) > 0, "{account}");
     assert_eq!(units(&account["spent"]), units(&world.job(&id)["price"]["spent"]));
     assert_eq!(books::states(&world.job(&id)).get("judged"), Some(&6));
-    world.finish();
+    opening.world.finish();
 }

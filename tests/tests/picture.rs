@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sosna_tests::books::{assignments, items, text};
-use sosna_tests::leaks;
 use sosna_tests::world::{Person, World, can_run};
 use xtask::demo::{SIZE, TILES};
 use xtask::paths::Tree;
@@ -25,24 +24,6 @@ fn tiles(world: &World, who: &Person, id: &str) -> Vec<PathBuf> {
     let out = world.dir().join(format!("results-{id}"));
     let _ = world.cli(who, &["results", id, "-o", out.to_str().unwrap()]).ok();
     (0..TILES).map(|tile| out.join(tile.to_string()).join("work/out/tile.bmp")).collect()
-}
-
-fn at_work(world: &World, places: &[usize]) -> Option<usize> {
-    let busy = |place: &usize| {
-        let names = leaks::containers(&world.agent(*place).data);
-        names.into_iter().any(|name| !leaks::processes(&name).is_empty())
-    };
-    places.iter().copied().find(busy)
-}
-
-/// Waits until one of these devices has a container at work.
-fn until_at_work(world: &World, places: &[usize]) -> usize {
-    let mut found = None;
-    world.until("a container at work", || {
-        found = at_work(world, places);
-        found.is_some()
-    });
-    found.unwrap()
 }
 
 fn succeeded(job: &Value) -> usize {
@@ -70,16 +51,16 @@ fn the_picture_is_right_whoever_is_killed() {
 
     let id = render(&world, &alice, &image, "replicate:2");
     // One of the two devices of the first owner.
-    let gone = until_at_work(&world, &[0, 1]);
+    let (gone, _) = world.until_at_work(&[0, 1]);
     world.bury_agent(gone);
     world.until("two tiles", || succeeded(&world.job(&id)) >= 2);
-    let _ = until_at_work(&world, &[2, 3]);
+    let _ = world.until_at_work(&[2, 3]);
     world.kill_hub();
     // Long enough that containers end while there is no hub to be told.
     std::thread::sleep(Duration::from_secs(3));
     world.start_hub();
     world.until("five tiles", || succeeded(&world.job(&id)) >= 5);
-    let hurt = until_at_work(&world, &[2, 3]);
+    let (hurt, _) = world.until_at_work(&[2, 3]);
     world.kill_agent(hurt);
     std::thread::sleep(Duration::from_secs(1));
     world.start_agent(hurt, None);

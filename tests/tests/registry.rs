@@ -5,21 +5,15 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use sosna_tests::books::{items, text};
-use sosna_tests::image::busybox;
+use sosna_tests::opening::{Opening, TWICE, prepare};
 use sosna_tests::registry::{Registry, RegistryError};
-use sosna_tests::world::{World, can_run};
+use sosna_tests::world::World;
 use xtask::oci::layer::Layer;
-use xtask::oci::layout::{Layout, Run};
-
-/// The registry of these tests is on this machine, which hubs and devices must be told.
-const NAMED: &str = "[content]\nfree_bytes = 1048576\n[registry]\nprivate = [\"127.0.0.1\"]\n";
+use xtask::oci::layout::{self, Layout, Run};
 
 #[test]
 fn registries_in_private_networks_are_asked_only_where_they_are_named() {
     const TEST: &str = "registries_in_private_networks_are_asked_only_where_they_are_named";
-    if !can_run(TEST) {
-        return;
-    }
     let registry = match Registry::start() {
         Ok(registry) => registry,
         Err(RegistryError::Missing(reason)) => {
@@ -28,12 +22,8 @@ fn registries_in_private_networks_are_asked_only_where_they_are_named() {
         }
         Err(error) => panic!("{error}"),
     };
-    let mut world = World::new(Duration::from_secs(90));
+    let Some((mut world, _)) = prepare(TEST, Duration::from_secs(90)) else { return };
     let place = world.dir().join("image");
-    if let Err(reason) = busybox(&place) {
-        eprintln!("SKIPPED {TEST}: {reason}");
-        return;
-    }
     registry.push(&place, "tools/busybox", "1").unwrap();
     let reference = registry.reference("tools/busybox", "1");
     world.start_hub();
@@ -54,7 +44,7 @@ fn registries_in_private_networks_are_asked_only_where_they_are_named() {
     world.stop_hub();
 
     // The hub asks; the device does not.
-    world.configure_hub(NAMED);
+    world.set_hub("registry.private", "127.0.0.1");
     world.start_hub();
     world.until_online(1);
     let id = world.submit(&alice, &line);
@@ -76,9 +66,6 @@ fn registries_in_private_networks_are_asked_only_where_they_are_named() {
 #[test]
 fn replicas_of_a_registry_image_run_the_same_bytes_and_bad_references_are_told() {
     const TEST: &str = "replicas_of_a_registry_image_run_the_same_bytes_and_bad_references_are_told";
-    if !can_run(TEST) {
-        return;
-    }
     let registry = match Registry::start() {
         Ok(registry) => registry,
         Err(RegistryError::Missing(reason)) => {
@@ -87,29 +74,19 @@ fn replicas_of_a_registry_image_run_the_same_bytes_and_bad_references_are_told()
         }
         Err(error) => panic!("{error}"),
     };
-    let mut world = World::new(Duration::from_secs(90));
+    let Some((mut world, busybox)) = prepare(TEST, Duration::from_secs(90)) else { return };
     let place = world.dir().join("image");
-    let image = match busybox(&place) {
-        Ok(image) => image,
-        Err(reason) => {
-            eprintln!("SKIPPED {TEST}: {reason}");
-            return;
-        }
-    };
+    let image = layout::open(&place).unwrap();
     assert_eq!(registry.push(&place, "tools/busybox", "1").unwrap(), image.digest);
-    world.configure_hub(NAMED);
-    world.start_hub();
-    let alice = world.buyer("alice", "10");
+    world.set_hub("registry.private", "127.0.0.1");
+    let mut opening = Opening::start(world, busybox, &[]);
     for owner in ["one", "two"] {
-        let token = world.owner_token(owner, 1);
-        world.add_agent(&token, &[("SOSNA_AGENT_REGISTRY_PRIVATE", "127.0.0.1")]);
+        let token = opening.world.owner_token(owner, 1);
+        opening.world.add_agent(&token, &[("SOSNA_AGENT_REGISTRY_PRIVATE", "127.0.0.1")]);
     }
-    world.until_online(2);
-    let run = |image: &str| {
-        let line =
-            ["run", "--verify", "replicate:2", "--memory", "64M", "--disk", "8M", image, "--", "echo", "hi"];
-        world.cli(&alice, &line)
-    };
+    opening.world.until_online(2);
+    let world = &opening.world;
+    let run = |image: &str| opening.run_image(image, TWICE, &["echo", "hi"]);
 
     let reference = registry.reference("tools/busybox", "1");
     assert_eq!(run(&reference).ok(), "hi");
@@ -161,5 +138,5 @@ fn replicas_of_a_registry_image_run_the_same_bytes_and_bad_references_are_told()
     let name = largest.file_name().unwrap().to_str().unwrap().to_owned();
     run(&format!("oci:{}", damaged.display())).fails(1, &[&name]);
     world.assert_books();
-    world.finish();
+    opening.world.finish();
 }

@@ -12,6 +12,13 @@ const DAMAGED: StoreError = StoreError::Record { table: "receipts" };
 /// The best voucher's statement, and the frame that it came in.
 const VOUCHER: &str = "voucher";
 const VOUCHER_FRAME: &str = "voucher/frame";
+/// The hub's verdicts over receipts that no voucher names: they prove what is owed to a hub that has lost its books.
+const VERDICTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("receipts/verdicts");
+/// The frame of the verdict that says the most to have ever been owed, and how much that is.
+const EARNED_FRAME: &str = "earned/frame";
+const EARNED: &str = "earned";
+/// How often the hub's store was restored, as far as its frames have said.
+const HUB_EPOCH: &str = "hub/epoch";
 
 /// What the hub owes without having signed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +62,16 @@ impl Store {
         table.get(VOUCHER)?.map(|row| decode(row.value()).map_err(|_| DAMAGED)).transpose()
     }
 
+    /// The hub's frame that says the most to have ever been owed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn earned_frame(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let tx = self.read()?;
+        let table = tx.open_table(META)?;
+        Ok(table.get(EARNED_FRAME)?.map(|row| row.value().to_vec()))
+    }
+
     /// What the hub owes without having signed for it.
     ///
     /// # Errors
@@ -72,7 +89,63 @@ impl Tx<'_> {
     pub(super) fn create_money(&mut self) -> Result<(), StoreError> {
         self.inner.open_table(RECEIPTS)?;
         self.inner.open_table(UNCOVERED)?;
+        self.inner.open_table(VERDICTS)?;
         Ok(())
+    }
+
+    /// Every receipt, as this transaction sees them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn receipts(&self) -> Result<Vec<ReceiptRecord>, StoreError> {
+        let table = self.inner.open_table(RECEIPTS)?;
+        table.iter()?.map(|row| serde_json::from_slice(row?.1.value()).map_err(|_| DAMAGED)).collect()
+    }
+
+    /// Keeps the frame of a verdict by which something is owed: as proof of its own receipt until a voucher names
+    /// that, and as proof of all that was `earned` until another one says more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_verdict(
+        &mut self,
+        assignment: &AssignmentId,
+        earned: Option<Amount>,
+        frame: &[u8],
+    ) -> Result<(), StoreError> {
+        if self.receipt(assignment)?.is_some_and(|receipt| receipt.is_uncovered()) {
+            self.inner.open_table(VERDICTS)?.insert(&assignment.0, frame)?;
+        }
+        let mut table = self.inner.open_table(META)?;
+        let before =
+            table.get(EARNED)?.and_then(|row| row.value().try_into().ok()).map(Amount::from_be_bytes);
+        if let Some(earned) = earned.filter(|earned| Some(*earned) > before) {
+            table.insert(EARNED, earned.to_be_bytes().as_slice())?;
+            table.insert(EARNED_FRAME, frame)?;
+        }
+        Ok(())
+    }
+
+    /// The hub's verdict over a receipt that no voucher names.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn verdict_frame(&self, assignment: &AssignmentId) -> Result<Option<Vec<u8>>, StoreError> {
+        let table = self.inner.open_table(VERDICTS)?;
+        Ok(table.get(&assignment.0)?.map(|row| row.value().to_vec()))
+    }
+
+    /// Learns how often the hub's store was restored; says whether it was since this was last heard.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn learn_hub_epoch(&mut self, epoch: u32) -> Result<bool, StoreError> {
+        let known = self.meta_u64(HUB_EPOCH)?;
+        if known.is_none_or(|known| known < u64::from(epoch)) {
+            self.set_meta_u64(HUB_EPOCH, u64::from(epoch))?;
+        }
+        // A device that never heard of any cannot have been told of anything before.
+        Ok(known.is_some_and(|known| known < u64::from(epoch)))
     }
 
     /// One receipt, as this transaction sees it.
@@ -97,6 +170,7 @@ impl Tx<'_> {
             uncovered.insert(&receipt.assignment.0, ())?;
         } else {
             uncovered.remove(&receipt.assignment.0)?;
+            self.inner.open_table(VERDICTS)?.remove(&receipt.assignment.0)?;
         }
         Ok(())
     }
@@ -108,7 +182,10 @@ impl Tx<'_> {
     pub fn forget_receipts(&mut self, before_ms: u64) -> Result<usize, StoreError> {
         let is_over = |receipt: &ReceiptRecord| match (receipt.covered_ms, receipt.judgement.as_deref()) {
             (Some(covered), _) => covered < before_ms,
-            (None, Some(judgement)) => judgement != "accepted" && receipt.made_ms < before_ms,
+            // No voucher ever names what costs nothing.
+            (None, Some(judgement)) => {
+                (judgement != "accepted" || !receipt.is_worth_something()) && receipt.made_ms < before_ms
+            }
             (None, None) => false,
         };
         let mut old = Vec::new();
@@ -123,6 +200,8 @@ impl Tx<'_> {
         }
         for assignment in &old {
             self.inner.open_table(RECEIPTS)?.remove(&assignment.0)?;
+            self.inner.open_table(UNCOVERED)?.remove(&assignment.0)?;
+            self.inner.open_table(VERDICTS)?.remove(&assignment.0)?;
         }
         Ok(old.len())
     }

@@ -194,10 +194,18 @@ impl ReceiptRecord {
         }
     }
 
-    /// Whether the hub has accepted the work and not yet signed for it.
+    /// Whether the hub has accepted the work, owes for it, and has not yet signed for it.
     #[must_use]
     pub fn is_uncovered(&self) -> bool {
-        self.covered_ms.is_none() && self.judgement.as_deref() == Some("accepted")
+        self.covered_ms.is_none()
+            && self.is_worth_something()
+            && self.judgement.as_deref() == Some("accepted")
+    }
+
+    /// Whether anything was agreed to be owed for it. What costs nothing waits for no voucher.
+    #[must_use]
+    pub fn is_worth_something(&self) -> bool {
+        self.price > Amount::ZERO
     }
 
     /// The domain that it was signed in.

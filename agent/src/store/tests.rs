@@ -291,7 +291,9 @@ fn only_what_is_over_and_old_is_forgotten() {
             tx.put_receipt(&receipt(1, Some("accepted"), Some(10)))?;
             tx.put_receipt(&receipt(2, Some("accepted"), None))?;
             tx.put_receipt(&receipt(3, None, None))?;
-            tx.put_receipt(&receipt(4, Some("wrong"), None))
+            tx.put_receipt(&receipt(4, Some("wrong"), None))?;
+            let free = ReceiptRecord { price: Amount::ZERO, ..receipt(5, Some("accepted"), None) };
+            tx.put_receipt(&free)
         })
         .map_err(|error: StoreError| error)
         .unwrap();
@@ -301,9 +303,47 @@ fn only_what_is_over_and_old_is_forgotten() {
             .unwrap()
     };
     assert_eq!(forget(5), (0, 0));
-    assert_eq!(forget(11), (1, 2));
+    assert_eq!(forget(11), (1, 3), "what costs nothing waits for no voucher");
     let left: Vec<_> = store.receipts().unwrap().iter().map(|receipt| receipt.assignment.0[0]).collect();
     assert_eq!(left, [2, 3], "without a voucher a receipt stays");
+}
+
+#[test]
+fn verdicts_are_kept_until_a_voucher_names_their_receipts_and_the_best_one_for_ever() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let units = |units| Some(Amount::from_units(units));
+    store
+        .write(|tx| {
+            tx.put_receipt(&receipt(1, Some("accepted"), None))?;
+            tx.put_receipt(&receipt(2, Some("accepted"), None))?;
+            tx.put_verdict(&AssignmentId([1; 16]), units(10), b"one")?;
+            tx.put_verdict(&AssignmentId([2; 16]), units(20), b"two")?;
+            tx.put_verdict(&AssignmentId([3; 16]), units(15), b"older, and of no receipt")?;
+            tx.put_verdict(&AssignmentId([4; 16]), None, b"of an older hub")
+        })
+        .map_err(|error: StoreError| error)
+        .unwrap();
+    let frames = |store: &Store| {
+        store
+            .write(|tx| {
+                (1..=4).map(|n| tx.verdict_frame(&AssignmentId([n; 16]))).collect::<Result<Vec<_>, _>>()
+            })
+            .map_err(|error: StoreError| error)
+            .unwrap()
+    };
+    assert_eq!(frames(&store), [Some(b"one".to_vec()), Some(b"two".to_vec()), None, None]);
+    store
+        .write(|tx| tx.put_receipt(&receipt(2, Some("accepted"), Some(5))))
+        .map_err(|error: StoreError| error)
+        .unwrap();
+    drop(store);
+    let store = bench.open();
+    assert_eq!(frames(&store), [Some(b"one".to_vec()), None, None, None]);
+    assert_eq!(store.earned_frame().unwrap().as_deref(), Some(&b"two"[..]));
+    let learn =
+        |epoch| store.write(|tx| tx.learn_hub_epoch(epoch)).map_err(|error: StoreError| error).unwrap();
+    assert_eq!([0, 0, 2, 2, 1, 3].map(learn), [false, false, true, false, false, true]);
 }
 
 #[test]

@@ -157,8 +157,9 @@ impl Engine {
         drivers.insert(assignment, Driver { hand, join });
     }
 
-    /// Ends an assignment at once, whose record is closed already: stops its container and removes what it left.
-    pub(crate) fn end(self: &Arc<Self>, assignment: AssignmentId) {
+    /// Ends an assignment at once, whose record is closed already: stops its container and removes what it left. It is
+    /// done when the task is, for which nobody need wait.
+    pub(crate) fn end(self: &Arc<Self>, assignment: AssignmentId) -> JoinHandle<()> {
         let driver = self.drivers().remove(&assignment);
         let engine = Arc::clone(self);
         tokio::spawn(async move {
@@ -172,7 +173,7 @@ impl Engine {
                 }
             }
             engine.clean(&assignment).await;
-        });
+        })
     }
 
     /// Removes all that an assignment left on this device but its record and its receipt.

@@ -28,7 +28,10 @@ use crate::{
         decide::{Refusal, Situation, decide},
         say_failed,
     },
-    wallet::voucher::{self, Voucher, VoucherError},
+    wallet::{
+        present::present,
+        voucher::{self, Voucher, VoucherError},
+    },
 };
 
 /// What follows from a frame, after it is on disk.
@@ -132,7 +135,7 @@ pub(super) fn receive(
         Spoken::Work(work::Down::Cancel(cancel)) => inbox.cancel(&cancel),
         Spoken::Work(work::Down::Renewed(renewed)) => inbox.renewed(&renewed),
         Spoken::Result(result::Down::Closed(closed)) => inbox.closed(&closed),
-        Spoken::Result(result::Down::Verdict(verdict)) => inbox.verdict(&verdict),
+        Spoken::Result(result::Down::Verdict(verdict)) => inbox.verdict(&verdict, payload),
         Spoken::Pay(pay::Down::Issue(issue)) => inbox.voucher(&issue, payload),
         Spoken::Ack(ack::Down::Ack(ack)) => inbox.ack(&ack),
     }
@@ -183,6 +186,10 @@ impl Inbox<'_> {
                 let new_epoch = tx.reconcile(&node.hub, &positions)?;
                 let explanation = "the hub does not want it any more";
                 let dropped = drop_all(tx, welcome.unwanted.iter(), explanation, true, now_ms)?;
+                if tx.learn_hub_epoch(self.meta.epoch)? {
+                    let receipts = present(tx, &node.hub)?;
+                    tracing::warn!(receipts, "the hub was restored from a backup; showing it what it owes");
+                }
                 Ok::<_, Refused>(Reaction::Welcome(Welcomed {
                     beat_ms: welcome.beat_ms,
                     main: (*welcome.main).to_owned(),
@@ -349,7 +356,7 @@ impl Inbox<'_> {
         })
     }
 
-    fn verdict(&self, verdict: &result::Verdict<'_>) -> Result<Reaction, Refused> {
+    fn verdict(&self, verdict: &result::Verdict<'_>, payload: &[u8]) -> Result<Reaction, Refused> {
         let id = verdict.assignment;
         let now_ms = self.now_ms();
         self.node.store.write(|tx| {
@@ -364,6 +371,9 @@ impl Inbox<'_> {
             if let Some(mut receipt) = tx.receipt(&id)? {
                 receipt.judgement = Some(verdict.judgement.word().to_owned());
                 tx.put_receipt(&receipt)?;
+            }
+            if verdict.judgement == Judgement::Accepted {
+                tx.put_verdict(&id, verdict.earned, payload)?;
             }
             if verdict.judgement == Judgement::Accepted && verdict.owed < task.price {
                 tracing::error!(assignment = %id, owed = %verdict.owed, price = %task.price, "the hub owes less than was agreed");
@@ -410,6 +420,14 @@ impl Inbox<'_> {
         tracing::info!(cumulative = %issue.statement.cumulative, receipts = issue.covers.len(), "voucher held");
         Ok(Reaction::Nothing)
     }
+}
+
+/// Closes every open assignment of a hub that wants nothing of this device any more.
+pub(super) fn give_up_all(node: &Node, explanation: &str) -> Result<Vec<AssignmentId>, StoreError> {
+    let open = node.store.open_tasks()?;
+    let now_ms = node.clock.now_ms();
+    let ids = open.iter().map(|task| task.assignment);
+    node.store.write(|tx| drop_all(tx, ids, explanation, true, now_ms))
 }
 
 /// Closes open assignments that the hub gives up; with `even_finished` also those that have a result already.

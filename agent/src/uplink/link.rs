@@ -86,6 +86,8 @@ pub enum LinkError {
         address: String,
         /// MQTT's reason.
         code: String,
+        /// Whether it means this device and this certificate, and not the moment.
+        is_barred: bool,
     },
     /// Nobody is there, or the line broke.
     #[error("no connection to {address}")]
@@ -199,7 +201,11 @@ async fn pump(mut event_loop: EventLoop, sender: mpsc::Sender<LinkEvent>, addres
                     None => LinkEvent::Subscribed,
                     Some(code) => {
                         let code = format!("subscription: {code:?}");
-                        LinkEvent::Down(LinkError::Refused { address: address.clone(), code })
+                        LinkEvent::Down(LinkError::Refused {
+                            address: address.clone(),
+                            code,
+                            is_barred: false,
+                        })
                     }
                 }
             }
@@ -224,10 +230,12 @@ fn judge(error: ConnectionError, address: &str) -> LinkError {
     match error {
         ConnectionError::Timeout(_) => LinkError::Silent { address },
         ConnectionError::ConnectionRefused(code) => {
-            LinkError::Refused { address, code: refusal(code).to_owned() }
+            let is_barred = matches!(code, ConnectReturnCode::NotAuthorized | ConnectReturnCode::Banned);
+            LinkError::Refused { address, code: refusal(code).to_owned(), is_barred }
         }
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
-            LinkError::Refused { address, code: format!("it ended the session: {reason_code:?}") }
+            let code = format!("it ended the session: {reason_code:?}");
+            LinkError::Refused { address, code, is_barred: false }
         }
         other => match find_tls(cause(&other)) {
             Some(rustls::Error::InvalidCertificate(

@@ -11,4 +11,5 @@ mod session;
 
 pub use bootstrap::EnrolError;
 pub use link::LinkError;
+pub use session::UplinkError;
 pub(crate) use session::serve;

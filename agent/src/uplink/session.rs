@@ -10,7 +10,7 @@ use sosna_host::{clock::Clock as _, report, retry::Backoff, tls};
 use sosna_protocol::{
     codec::{Bounded, List},
     identity::{AssignmentId, Nonce},
-    message::{VERSIONS, ack::Position, beat::Beat, hello::Hello},
+    message::{VERSIONS, ack::Position, beat::Beat, enrol::Refusal, hello::Hello, pay::MAX_PROOF},
     topic::{Kind, Topic},
 };
 use tokio::{
@@ -41,6 +41,24 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Hubs that ask for more beats than this are not obeyed.
 const FASTEST_BEAT: Duration = Duration::from_millis(200);
 
+/// Why there will be no more sessions.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// The store is broken.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The hub has turned the device away for good, and signed it.
+    #[error(
+        "the hub has revoked this device for good ({explanation}): it gives it no work and lets it in no more. \
+         Its keys, receipts and vouchers stay where they are; to serve again, enrol as a new device with an \
+         empty data folder (--data) and a new token (--join)"
+    )]
+    Revoked {
+        /// What the hub says about it.
+        explanation: String,
+    },
+}
+
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum End {
@@ -60,6 +78,8 @@ enum End {
     Stopped,
     #[error("the certificate was renewed; the connection is made anew")]
     Renewed,
+    #[error("the hub has revoked this device: {0}")]
+    Revoked(String),
 }
 
 /// Holds sessions until `stop` is raised, or the store is broken.
@@ -67,11 +87,13 @@ pub(crate) async fn serve(
     engine: Arc<Engine>,
     mut live: mpsc::Receiver<Vec<u8>>,
     mut stop: watch::Receiver<bool>,
-) -> Result<(), StoreError> {
+) -> Result<(), UplinkError> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let mut slow = Backoff::new(Duration::from_secs(60), Duration::from_secs(600));
     loop {
-        renew_if_due(&engine.node, false).await;
+        if let Renewal::Revoked(explanation) = renew_if_due(&engine.node, false).await {
+            return Err(farewell(&engine, explanation).await?);
+        }
         let began = Instant::now();
         let mut session = Session::new(&engine);
         let end = match session.hold(&mut live, &mut stop).await {
@@ -80,15 +102,22 @@ pub(crate) async fn serve(
         };
         engine.node.set_connected(false);
         let end = match end {
-            End::Store(error) if error.is_lasting() => return Err(error),
+            End::Store(error) if error.is_lasting() => return Err(error.into()),
+            End::Revoked(explanation) => return Err(farewell(&engine, explanation).await?),
             end => end,
         };
         let wait = match &end {
             End::Stopped => return Ok(()),
             End::Renewed => Duration::from_millis(100),
             End::Farewell(_) => slow.wait(),
-            End::Link(LinkError::CertificateRefused { is_expired: true, .. }) => {
-                renew_if_due(&engine.node, true).await;
+            // Neither says why. The hub's answer on the other listener does, and is signed.
+            End::Link(
+                LinkError::CertificateRefused { is_expired: true, .. }
+                | LinkError::Refused { is_barred: true, .. },
+            ) => {
+                if let Renewal::Revoked(explanation) = renew_if_due(&engine.node, true).await {
+                    return Err(farewell(&engine, explanation).await?);
+                }
                 backoff.wait()
             }
             _ => {
@@ -109,14 +138,32 @@ pub(crate) async fn serve(
     }
 }
 
-/// Renews the certificate after two thirds of its life; `is_refused` where the hub has called it expired. Returns
-/// whether there is a new one.
-async fn renew_if_due(node: &Node, is_refused: bool) -> bool {
+/// Gives up everything that the device had in hand for a hub that has revoked it: others do it now.
+async fn farewell(engine: &Arc<Engine>, explanation: String) -> Result<UplinkError, StoreError> {
+    for given_up in inbox::give_up_all(&engine.node, &explanation)? {
+        // A driver that fell over has left nothing that the next start does not find.
+        let _ = engine.end(given_up).await;
+    }
+    Ok(UplinkError::Revoked { explanation })
+}
+
+/// What came of a renewal.
+enum Renewal {
+    NotDue,
+    /// It did not work out; the next try may.
+    Failed,
+    Done,
+    /// The hub has turned the device away for good.
+    Revoked(String),
+}
+
+/// Renews the certificate after two thirds of its life; `is_refused` where the hub does not let it in.
+async fn renew_if_due(node: &Node, is_refused: bool) -> Renewal {
     let old = node.enrolment();
     // An untrusted clock may be years off: it must not send a whole fleet to the bootstrap listener.
     let is_due = node.clock.trusted_ms().is_some_and(|now| now >= old.renew_at_ms());
     if !is_due && !is_refused {
-        return false;
+        return Renewal::NotDue;
     }
     let bootstrap = Bootstrap { keys: &node.keys, store: &node.store, clock: &node.clock };
     let renewed = match bootstrap.renew(&old).await {
@@ -127,11 +174,12 @@ async fn renew_if_due(node: &Node, is_refused: bool) -> bool {
         Ok(renewed) => {
             tracing::info!(valid_until_ms = renewed.valid_until_ms, "certificate renewed");
             node.set_enrolment(renewed);
-            true
+            Renewal::Done
         }
+        Err(EnrolError::Refused { refusal: Refusal::Revoked, explanation }) => Renewal::Revoked(explanation),
         Err(error) => {
             tracing::warn!("the certificate is not renewed: {}", report::line(&error));
-            false
+            Renewal::Failed
         }
     }
 }
@@ -249,7 +297,7 @@ impl<'a> Session<'a> {
                 self.send(link)?;
             }
             Reaction::Drive(assignment) => self.engine.start(assignment),
-            Reaction::End(over) => over.into_iter().for_each(|assignment| self.engine.end(assignment)),
+            Reaction::End(over) => over.into_iter().for_each(|assignment| drop(self.engine.end(assignment))),
         }
         Ok(())
     }
@@ -274,6 +322,7 @@ impl<'a> Session<'a> {
             .take(8)
             .map(|(kind, epoch, contiguous)| Position { kind, epoch, contiguous })
             .collect();
+        let earned = node.store.earned_frame()?.filter(|frame| frame.len() <= MAX_PROOF);
         let hello = Hello {
             oldest: VERSIONS.0,
             newest: VERSIONS.1,
@@ -286,6 +335,8 @@ impl<'a> Session<'a> {
             voucher: node.store.voucher()?,
             missing_limits: List::new(&missing),
             positions: List::new(&positions),
+            exposure_limit: Some(node.exposure_limit),
+            earned: earned.as_deref().map(Bounded),
         };
         let frame = node.store.seal_lossy(&node.hub, &hello)?;
         self.greeting = Some(nonce);
@@ -309,7 +360,7 @@ impl<'a> Session<'a> {
             let now = Instant::now();
             welcomed.positions.iter().for_each(|(kind, up_to)| self.sending.acknowledged(*kind, *up_to, now));
         }
-        welcomed.dropped.iter().for_each(|assignment| self.engine.end(*assignment));
+        welcomed.dropped.iter().for_each(|assignment| drop(self.engine.end(*assignment)));
         if !self.had_clock {
             // Dates in certificates can be judged from now on.
             self.node.content.forget();
@@ -389,9 +440,11 @@ impl<'a> Session<'a> {
         }
         let may_try = self.renewal_tried.is_none_or(|tried| tried.elapsed() > Duration::from_secs(600));
         if may_try {
-            self.renewal_tried = Some(Instant::now());
-            if renew_if_due(self.node, false).await {
-                return Err(End::Renewed);
+            match renew_if_due(self.node, false).await {
+                Renewal::Done => return Err(End::Renewed),
+                Renewal::Revoked(explanation) => return Err(End::Revoked(explanation)),
+                Renewal::Failed => self.renewal_tried = Some(Instant::now()),
+                Renewal::NotDue => {}
             }
         }
         Ok(())

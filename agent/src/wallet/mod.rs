@@ -2,4 +2,5 @@
 //! nothing: claims on a chain are made elsewhere, from what lies here.
 
 pub mod keystore;
+pub(crate) mod present;
 pub mod voucher;

@@ -13,6 +13,7 @@ pub mod agent;
 pub mod broker;
 pub mod content;
 pub mod image;
+pub mod opening;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -64,6 +64,9 @@ pub struct Device {
     pub held: AmountText,
     /// Limits that it cannot enforce, each with the reason.
     pub missing_limits: Vec<String>,
+    /// What it is willing to be owed without a voucher, where it says so.
+    #[serde(default)]
+    pub exposure_limit: Option<AmountText>,
     /// What operators call it: `region` and others.
     pub labels: BTreeMap<String, String>,
     /// How many open assignments it has.
@@ -127,7 +130,7 @@ pub struct Reputation {
     pub valid: u64,
     /// Results that were wrong.
     pub invalid: u64,
-    /// Right ones since the last wrong one.
+    /// Right ones that others confirmed, since the last wrong one.
     pub consecutive_valid: u64,
     /// Leases that ran out, refused or failed assignments.
     pub lost: u64,
@@ -143,6 +146,40 @@ pub struct DeviceDetail {
     pub device: Device,
     /// Its open assignments.
     pub current: Vec<CurrentAssignment>,
+    /// How it has done with each class of images that it ever ran: a registry's repository, or the manifest of an
+    /// image that was uploaded.
+    #[serde(default)]
+    pub classes: Vec<ClassReputation>,
+    /// Receipts that it showed after the hub was restored from a backup, and that the books did not know.
+    #[serde(default)]
+    pub claims: Vec<Claim>,
+}
+
+/// How a device has done with one class of images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClassReputation {
+    /// The class.
+    pub class: String,
+    /// How it has done.
+    #[serde(flatten)]
+    pub reputation: Reputation,
+}
+
+/// A receipt that a device showed after a restoration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Claim {
+    /// Over which assignment.
+    pub assignment: AssignmentIdText,
+    /// What the device says was agreed on.
+    pub price: AmountText,
+    /// Whether the hub's own signature proves that it is owed.
+    pub proven: bool,
+    /// Whether a voucher names it.
+    pub vouchered: bool,
+    /// When it was shown.
+    pub shown_ms: u64,
+    /// Why it is proven or not.
+    pub explanation: String,
 }
 
 /// What a device is at.

@@ -60,6 +60,8 @@ words! {
         Earn = "earn",
         /// A voucher went to a device: the cumulative amount.
         Voucher = "voucher",
+        /// The operator pays a device's result beside the one that the buyer asked for, to have a device checked.
+        Verification = "verification",
     }
 }
 

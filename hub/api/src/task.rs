@@ -63,6 +63,9 @@ pub struct Task {
     pub stdout_counts: bool,
     /// Owed for it so far.
     pub price: AmountText,
+    /// Whether the hub had, or has, a second device check the first, at the operator's expense.
+    #[serde(default)]
+    pub checked: bool,
     /// Why no device (or not enough) has it, while that is so.
     pub unplaced_reason: Option<Unplaced>,
     /// What a person should know about its end.

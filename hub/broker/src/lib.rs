@@ -30,10 +30,7 @@ mod embedded;
 mod serial;
 mod service;
 
-pub use ca::{
-    CaError, CertificateAuthority, IssuedCertificate, SERVER_VALIDITY, ServerIdentity, TrustBundle,
-    spki_sha256,
-};
+pub use ca::{CaError, CertificateAuthority, IssuedCertificate, ServerIdentity, TrustBundle, spki_sha256};
 pub use config::BrokerConfig;
 pub use embedded::EmbeddedBroker;
 pub use serial::{Serial, SerialError};

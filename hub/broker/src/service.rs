@@ -191,6 +191,9 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// sessions in its name are ended too.
     async fn disconnect(&self, device: &Address) -> bool;
 
+    /// Whether every listener of it is open: devices can connect and enrol.
+    fn is_serving(&self) -> bool;
+
     /// How many devices have a session.
     fn connections(&self) -> usize;
 

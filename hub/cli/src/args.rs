@@ -484,7 +484,9 @@ devices: keep a copy where only you can get it.")]
     },
     /// Let an owner count as one of their own (operators)
     #[command(after_help = "Examples:
-  sosna owner admit 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed")]
+  sosna owner admit 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
+
+The hub need not have heard of the owner yet: owners tell their address (`sosna owner key`).")]
     Admit {
         /// The owner's address
         address: AddressText,

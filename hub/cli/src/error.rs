@@ -163,9 +163,16 @@ impl Error {
 const fn of_code(code: Code) -> Exit {
     match code {
         Code::Invalid => Exit::Usage,
-        Code::NotFound | Code::UnknownImage | Code::Expired => Exit::NotFound,
-        Code::NoCredit | Code::Quota | Code::Unauthenticated | Code::Forbidden => Exit::Refused,
+        Code::NotFound | Code::UnknownImage | Code::MissingContent | Code::Expired => Exit::NotFound,
+        // Permission, policy, funds: the hub could, and will not as things stand.
+        Code::NoCredit
+        | Code::Quota
+        | Code::Unauthenticated
+        | Code::Forbidden
+        | Code::ImpossibleResources
+        | Code::Conflict
+        | Code::TooLarge => Exit::Refused,
         Code::UnreachableRegistry | Code::Busy => Exit::NoAnswer,
-        _ => Exit::Failed,
+        Code::KeyReused | Code::WrongDigest | Code::DiskFull | Code::Internal => Exit::Failed,
     }
 }

@@ -285,8 +285,39 @@ pub fn device(detail: &DeviceDetail) -> String {
             "earned",
             format!("{} SNM, {} in vouchers, {} confirmed", device.earned, device.vouchered, device.held),
         ),
+        (
+            "trusts for",
+            device.exposure_limit.map(|limit| format!("{limit} SNM without a voucher")).unwrap_or_default(),
+        ),
         ("cannot limit", device.missing_limits.join("; ")),
     ]);
+    if !detail.classes.is_empty() {
+        let rows = detail.classes.iter().map(|one| {
+            vec![
+                one.class.clone(),
+                one.reputation.valid.to_string(),
+                one.reputation.invalid.to_string(),
+                one.reputation.lost.to_string(),
+                one.reputation.score.to_string(),
+            ]
+        });
+        text.push_str("\n\n");
+        text.push_str(&table(&["IMAGES", "RIGHT", "WRONG", "LOST", "SCORE"], rows.collect()));
+    }
+    if !detail.claims.is_empty() {
+        let rows = detail.claims.iter().map(|one| {
+            vec![
+                short(&one.assignment),
+                one.price.to_string(),
+                if one.proven { "yes" } else { "no" }.to_owned(),
+                if one.vouchered { "yes" } else { "no" }.to_owned(),
+                ago(one.shown_ms),
+                one.explanation.clone(),
+            ]
+        });
+        text.push_str("\n\n");
+        text.push_str(&table(&["CLAIM", "SNM", "PROVEN", "VOUCHER", "SHOWN", "WHY"], rows.collect()));
+    }
     if !detail.current.is_empty() {
         let rows = detail.current.iter().map(|current| {
             vec![

@@ -283,7 +283,10 @@ async fn what_the_hub_refuses_is_told_with_its_reason() {
     for (code, exit) in [
         (Code::NoCredit, 4),
         (Code::UnknownImage, 3),
-        (Code::ImpossibleResources, 1),
+        (Code::ImpossibleResources, 4),
+        (Code::Conflict, 4),
+        (Code::TooLarge, 4),
+        (Code::MissingContent, 3),
         (Code::Invalid, 2),
         (Code::KeyReused, 1),
         (Code::WrongDigest, 1),
@@ -460,9 +463,15 @@ async fn devices_are_shown_and_decided_about() {
     let list = person.does(&["devices"]).await;
     assert!(list.contains("kitchen-pi  trusted  online  armv8-a"), "{list}");
     let shown = person.does(&["device", "kitchen-pi"]).await;
-    for part in
-        ["cannot limit  disk: no project quota", "9 right (2 in a row), 1 wrong", "0.25 SNM, 0.2 in vouchers"]
-    {
+    for part in [
+        "cannot limit  disk: no project quota",
+        "9 right (2 in a row), 1 wrong",
+        "0.25 SNM, 0.2 in vouchers",
+        "0.9 SNM without a voucher",
+        "registry.test/tool",
+        "5e5e5e5e",
+        "nothing proves it",
+    ] {
         assert!(shown.contains(part), "{part}\n{shown}");
     }
     assert!(person.does(&["device", "drain", "0x5a5a"]).await.contains("(kitchen-pi) draining"));

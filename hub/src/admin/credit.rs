@@ -39,10 +39,8 @@ pub async fn grant_credit(hub: &Arc<Hub>, key: &str, buyer: &str, amount: Amount
             if tx.transfer(&transfer).await? {
                 return Ok((true, vec![Effect::Schedule]));
             }
-            // Entries are not read by key: what was granted under it is among what this buyer was ever granted.
-            let before = tx.entries(Some(&transfer.to), None, u32::MAX).await?;
-            let is_it = |entry: &Entry| entry.kind == "credit" && entry.amount == amount;
-            if before.iter().any(is_it) {
+            let is_same = |entry: Entry| entry.to == transfer.to.name() && entry.amount == amount;
+            if tx.entry_by_key(&transfer.key).await?.is_some_and(is_same) {
                 return Ok((false, Vec::new()));
             }
             let detail = "this key granted other credit before; use a new key for each grant";

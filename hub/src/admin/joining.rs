@@ -99,16 +99,15 @@ pub async fn create_join_token(
     }
 }
 
-/// Lets an owner count as one of their own, also for the devices that are here already.
+/// Lets an owner count as one of their own, also for the devices that are here already, and before the owner's first
+/// delegation: the operator knows the address from the owner.
 ///
 /// # Errors
-/// [`Code::NotFound`].
+/// [`HubError::Store`].
 pub async fn admit_owner(hub: &Arc<Hub>, address: Address) -> Result<(), HubError> {
-    hub.change(move |tx, _| {
+    hub.change(move |tx, hub| {
         Box::pin(async move {
-            if !tx.admit_owner(&address, true).await? {
-                return Err(HubError::not_found("owner"));
-            }
+            tx.admit_owner(&address, hub.now_ms()).await?;
             let mut effects = Vec::new();
             for device in tx.devices().await?.into_iter().filter(|device| device.owner == address) {
                 let event = Event::Device(device.address);
@@ -142,7 +141,13 @@ async fn keep(
             let owners = tx.owners().await?;
             let known = owners.iter().find(|owner| owner.address == token.owner);
             let taken = |owner: &Owner| claimed_by.as_ref().is_some_and(|person| *person != owner.label);
-            if known.is_some_and(taken) {
+            let is_taken = known.is_some_and(taken);
+            // One who was admitted in advance is whoever proves to have the key first.
+            let claimed = match &claimed_by {
+                Some(person) if is_taken => tx.claim_owner(&token.owner, person).await?,
+                _ => false,
+            };
+            if is_taken && !claimed {
                 let detail =
                     "this owner's key came to the hub by somebody else; ask the operator for a token";
                 return Err(HubError::refused(Code::Conflict, detail));

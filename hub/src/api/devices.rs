@@ -68,7 +68,9 @@ pub(super) async fn show(
                     });
                 }
                 let device = view::device(tx, &live).await?;
-                Ok(DeviceDetail { device, current })
+                let classes = view::classes(tx, &live).await?;
+                let claims = view::claims(tx, &address).await?;
+                Ok(DeviceDetail { device, current, classes, claims })
             })
         })
         .await?;

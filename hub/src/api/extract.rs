@@ -1,6 +1,6 @@
 //! Reading requests: what cannot be read says why, in the same form as everything else.
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 use axum::{
     Json,
@@ -15,6 +15,9 @@ use sosna_api::{Code, Problem, route::IDEMPOTENCY_KEY};
 
 use super::Failure;
 
+/// How long a body in JSON may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A body in JSON.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -23,9 +26,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        match Json::<T>::from_request(request, state).await {
-            Ok(Json(body)) => Ok(Self(body)),
-            Err(error) => Err(unread(&error)),
+        match tokio::time::timeout(PATIENCE, Json::<T>::from_request(request, state)).await {
+            Ok(Ok(Json(body))) => Ok(Self(body)),
+            Ok(Err(error)) => Err(unread(&error)),
+            Err(_) => {
+                Err(Failure::new(Code::Invalid, "the request did not arrive within a minute; send it again"))
+            }
         }
     }
 }

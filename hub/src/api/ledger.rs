@@ -69,27 +69,23 @@ pub(super) async fn credit(
     Ok((if fresh { StatusCode::CREATED } else { StatusCode::OK }, Json(account)))
 }
 
-/// What an account holds, by the account's name in the books.
-type Balances = BTreeMap<String, Amount>;
-
 async fn accounts(tx: &mut Tx, only: Option<&str>) -> Result<Vec<Account>, HubError> {
-    let books = tx.accounts().await?.into_iter();
-    let balances: Balances =
-        books.map(|(name, taken, given)| (name, taken.checked_sub(given).unwrap_or_default())).collect();
-    let holds = |name: &str| balances.get(name).copied().unwrap_or_default();
-    let mut sums: BTreeMap<String, (Amount, Amount)> = BTreeMap::new();
-    sums.extend(only.map(|name| (name.to_owned(), Default::default())));
-    if only.is_none() {
-        let buyers = balances.keys().filter_map(|name| name.strip_prefix("buyer:"));
-        sums.extend(buyers.map(|name| (name.to_owned(), Default::default())));
-    }
-    for job in tx.jobs(only, None, u64::MAX, u32::MAX).await? {
+    let available: BTreeMap<String, Amount> = match only {
+        Some(name) => {
+            let holds = tx.balance(&sosna_store::Account::Buyer(name.to_owned())).await?;
+            BTreeMap::from([(name.to_owned(), holds)])
+        }
+        None => tx.credits().await?.into_iter().collect(),
+    };
+    let mut sums: BTreeMap<String, (Amount, Amount)> =
+        available.keys().map(|name| (name.clone(), Default::default())).collect();
+    for job in tx.job_sums(only).await? {
         let (reserved, spent) = sums.entry(job.buyer).or_default();
-        *reserved = sum(*reserved, holds(&sosna_store::Account::Job(job.id).name()))?;
+        *reserved = sum(*reserved, job.reserved)?;
         *spent = sum(*spent, job.spent)?;
     }
     let account = |(buyer, (reserved, spent)): (String, (Amount, Amount))| {
-        let available = holds(&sosna_store::Account::Buyer(buyer.clone()).name());
+        let available = available.get(&buyer).copied().unwrap_or_default();
         let granted = sum(sum(available, reserved)?, spent)?;
         Ok(Account {
             buyer,
@@ -113,8 +109,10 @@ async fn view(tx: &mut Tx, entry: sosna_store::Entry) -> Result<Entry, HubError>
         name(&entry.from).or_else(|| name(&entry.to))
     };
     let device: Option<Address> = named("device:").and_then(|device| device.parse().ok());
+    // What the operator sets aside and pays for checks is no buyer's.
+    let is_operators = named("check:").is_some();
     let buyer = match (named("buyer:"), &entry.job) {
-        (None, Some(job)) => tx.job(job).await?.map(|job| job.buyer),
+        (None, Some(job)) if !is_operators => tx.job(job).await?.map(|job| job.buyer),
         (buyer, _) => buyer,
     };
     Ok(Entry {

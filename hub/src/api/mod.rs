@@ -52,12 +52,19 @@ pub(crate) struct Served {
     pub(crate) sessions: Sessions,
     pub(crate) shutdown: watch::Receiver<bool>,
     streams: Arc<Semaphore>,
+    written: health::Written,
 }
 
 /// Everything that the hub serves to people and their programs. Streams end when `shutdown` turns true.
 pub fn router(hub: Arc<Hub>, shutdown: watch::Receiver<bool>) -> Router {
     let streams = Arc::new(Semaphore::new(STREAMS));
-    let served = Arc::new(Served { hub, sessions: Sessions::default(), shutdown, streams });
+    let served = Arc::new(Served {
+        hub,
+        sessions: Sessions::default(),
+        shutdown,
+        streams,
+        written: health::Written::default(),
+    });
     Router::new()
         .route(route::JOBS, get(jobs::list).post(jobs::submit))
         .route(route::JOB, get(jobs::show).delete(jobs::cancel))

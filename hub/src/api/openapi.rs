@@ -208,7 +208,7 @@ fn machines(to: &mut Document) {
     });
     for (path, summary) in [
         ("/healthz", "It lives."),
-        ("/readyz", "It can do its work."),
+        ("/readyz", "It can do its work: the store takes writes, and devices can connect."),
         ("/metrics", "Counters and gauges in Prometheus's text format."),
     ] {
         to.add("get", path, summary, all, |_, one| one.open().answers(200, text.clone(), "text/plain"));

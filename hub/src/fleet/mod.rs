@@ -2,19 +2,21 @@
 //!
 //! A picture in memory of what the store and the broker know; it is drawn again from the store at every start.
 
+pub mod reputation;
+
 use std::collections::HashMap;
 
-use sosna_protocol::{Address, identity::AssignmentId, resources::Resources};
-use sosna_store::{Device, DeviceState, Store, StoreError};
+use sosna_protocol::{Address, Amount, identity::AssignmentId, resources::Resources};
+use sosna_store::{Device, DeviceState, Record, Store};
 
-use crate::job::JobSpec;
+use crate::{error::HubError, job::JobSpec, ledger};
 
 /// All devices.
 #[derive(Debug, Default)]
 pub struct Fleet {
     devices: Vec<Live>,
     places: HashMap<Address, usize>,
-    loads: HashMap<AssignmentId, (Address, Resources)>,
+    loads: HashMap<AssignmentId, (Address, Resources, Amount)>,
 }
 
 /// A device at this moment.
@@ -32,6 +34,12 @@ pub struct Live {
     pub taken: Resources,
     /// How many those are.
     pub open: u32,
+    /// What it is to get for these.
+    pub promised: Amount,
+    /// What it is owed for accepted work, and has no voucher for.
+    pub owed: Amount,
+    /// How it has done, by class of images.
+    pub records: HashMap<String, Record>,
     /// When it last said anything.
     pub seen_ms: u64,
     /// Latest moments at which one session took over from another, to notice clones.
@@ -48,6 +56,9 @@ impl Live {
             network: None,
             taken: Resources::default(),
             open: 0,
+            promised: Amount::ZERO,
+            owed: Amount::ZERO,
+            records: HashMap::new(),
             seen_ms,
             takeovers: Vec::new(),
         }
@@ -65,13 +76,30 @@ impl Live {
         matches!(self.device.state, DeviceState::Probation | DeviceState::Trusted) && !self.device.draining
     }
 
-    /// What its past is worth, 0 to 1000 (Laplace's rule of succession): a new device is worth half.
+    /// What its whole past is worth, 0 to 1000.
     #[must_use]
     pub fn score(&self) -> u16 {
-        let good = self.device.valid + 1;
-        // A wrong result weighs more than one that did not come.
-        let bad = self.device.invalid * 4 + self.device.failed + 1;
-        u16::try_from(good * 1000 / (good + bad)).unwrap_or(1000)
+        reputation::overall(&self.device)
+    }
+
+    /// What its past with a class of images is worth, 0 to 1000.
+    #[must_use]
+    pub fn score_in(&self, class: &str) -> u16 {
+        reputation::within(&self.device, self.records.get(class))
+    }
+
+    /// Whether its single result with a class of images is not to be believed.
+    #[must_use]
+    pub fn wants_check(&self, class: &str, results: u64) -> bool {
+        reputation::wants_check(&self.device, self.records.get(class), results)
+    }
+
+    /// Whether it is willing to be owed so much more; `true` where it has named no limit.
+    #[must_use]
+    pub fn trusts_for(&self, price: Amount) -> bool {
+        let Some(limit) = self.device.described.exposure_limit else { return true };
+        let owed = self.owed.checked_add(self.promised).and_then(|owed| owed.checked_add(price));
+        owed.is_some_and(|owed| owed <= limit)
     }
 }
 
@@ -86,9 +114,9 @@ impl Fleet {
     /// Draws the picture from the store: nobody is connected yet.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn load(store: &Store) -> Result<Self, StoreError> {
-        let (devices, open) = store
+    /// [`HubError::Store`].
+    pub async fn load(store: &Store) -> Result<Self, HubError> {
+        let (devices, open, owed, records) = store
             .read(|tx| {
                 Box::pin(async move {
                     let mut open = Vec::new();
@@ -99,7 +127,12 @@ impl Fleet {
                             open.push((assignment, job.spec));
                         }
                     }
-                    Ok::<_, StoreError>((tx.devices().await?, open))
+                    let devices = tx.devices().await?;
+                    let mut owed = Vec::new();
+                    for device in &devices {
+                        owed.push((device.address, ledger::unvouchered(tx, &device.address).await?));
+                    }
+                    Ok::<_, HubError>((devices, open, owed, tx.records().await?))
                 })
             })
             .await?;
@@ -107,7 +140,17 @@ impl Fleet {
         devices.into_iter().for_each(|device| fleet.describe(device));
         for (assignment, spec) in open {
             if let Some(spec) = JobSpec::read(&spec) {
-                fleet.take(assignment.id, assignment.device, spec.resources());
+                fleet.take(assignment.id, assignment.device, spec.resources(), assignment.price);
+            }
+        }
+        for (address, owed) in owed {
+            if let Some(live) = fleet.get_mut(&address) {
+                live.owed = owed;
+            }
+        }
+        for (address, class, record) in records {
+            if let Some(live) = fleet.get_mut(&address) {
+                live.records.insert(class, record);
             }
         }
         Ok(fleet)
@@ -146,22 +189,24 @@ impl Fleet {
     }
 
     /// An assignment takes its share of a device.
-    pub fn take(&mut self, assignment: AssignmentId, device: Address, resources: Resources) {
-        if self.loads.insert(assignment, (device, resources)).is_none()
+    pub fn take(&mut self, assignment: AssignmentId, device: Address, resources: Resources, price: Amount) {
+        if self.loads.insert(assignment, (device, resources, price)).is_none()
             && let Some(live) = self.get_mut(&device)
         {
             live.taken = live.taken.plus(&resources);
             live.open += 1;
+            live.promised = live.promised.checked_add(price).unwrap_or(Amount::from_units(u128::MAX));
         }
     }
 
     /// An assignment gives its share back.
     pub fn release(&mut self, assignment: &AssignmentId) {
-        if let Some((device, resources)) = self.loads.remove(assignment)
+        if let Some((device, resources, price)) = self.loads.remove(assignment)
             && let Some(live) = self.get_mut(&device)
         {
             live.taken = live.taken.minus(&resources);
             live.open = live.open.saturating_sub(1);
+            live.promised = live.promised.checked_sub(price).unwrap_or_default();
         }
     }
 

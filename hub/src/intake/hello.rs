@@ -5,8 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use sosna_protocol::{
     Address,
     codec::{Bounded, List},
-    eip712::Typed as _,
-    message::{VERSIONS, pay::Statement},
+    message::VERSIONS,
     message::{
         ack::Position,
         hello::{Farewell, Hello, Up, Welcome},
@@ -14,7 +13,7 @@ use sosna_protocol::{
     },
     window::Contiguous,
 };
-use sosna_store::{Account, Assignment, AssignmentState, Described, TaskState, Transfer, Tx};
+use sosna_store::{Assignment, AssignmentState, Described, TaskState, Tx};
 
 use super::{Heard, Trouble, admit, drop_it};
 use crate::{
@@ -80,11 +79,11 @@ async fn greet(
         ask: hello.ask,
         missing_limits: serde_json::to_string(&missing)
             .map_err(|error| HubError::internal("texts", error))?,
+        exposure_limit: hello.exposure_limit,
     };
     tx.describe_device(&device, &described, now).await?;
-    if let Some(statement) = &hello.voucher {
-        recover(tx, hub, device, statement).await?;
-    }
+    let proof = hello.earned.map(|bytes| bytes.0);
+    let mut effects = ledger::recover(tx, hub, device, hello.voucher.as_ref(), proof).await?;
 
     let held: HashSet<_> = hello.held.iter().collect();
     let open = tx.open_assignments_of(&device).await?;
@@ -120,7 +119,8 @@ async fn greet(
         main: Bounded(&addresses.main),
         content: Bounded(&addresses.content),
     };
-    let mut effects = super::described(tx, &device).await?;
+    effects.extend(super::described(tx, &device).await?);
+    effects.push(Effect::Owed(device, ledger::unvouchered(tx, &device).await?));
     effects.push(Effect::send(device, &welcome)?);
     for one in open {
         effects.extend(remind(tx, hub, &one, held.contains(&one.id), hello).await?);
@@ -177,45 +177,4 @@ async fn positions(tx: &mut Tx, device: &Address) -> Result<Vec<Position>, HubEr
             Position { kind, epoch, contiguous }
         })
         .collect())
-}
-
-/// A device shows a voucher that this hub signed and does not remember: the store was restored from an older
-/// backup. What was signed is owed.
-async fn recover(tx: &mut Tx, hub: &Hub, device: Address, statement: &Statement) -> Result<(), HubError> {
-    let (voucher, domain) = statement.voucher(device);
-    let known =
-        tx.latest_voucher(&device).await?.map(|voucher| voucher.statement.cumulative).unwrap_or_default();
-    if statement.cumulative <= known {
-        return Ok(());
-    }
-    if domain.wallet != hub.address()
-        || voucher.verify(&domain, &statement.signature, &hub.address()).is_err()
-    {
-        tracing::warn!(%device, "shows a voucher that this hub never signed");
-        return Ok(());
-    }
-    let earned = tx.ever_taken(&Account::Device(device)).await?;
-    if let Some(missing) = statement.cumulative.checked_sub(earned).filter(|missing| missing.units() > 0) {
-        tracing::warn!(%device, "holds a voucher for {missing} SNM more than the restored books; booked");
-        tx.transfer(&Transfer {
-            key: format!("recover:{device}:{}", statement.cumulative),
-            kind: "recover",
-            from: Account::Grants,
-            to: Account::Device(device),
-            amount: missing,
-            job: None,
-            assignment: None,
-            at_ms: hub.now_ms(),
-        })
-        .await?;
-    }
-    tx.put_voucher(&device, statement, hub.now_ms()).await?;
-    if statement.cumulative >= earned {
-        // It is at least for everything that these books know of: nothing of that is owed on top.
-        for one in tx.uncovered_assignments(&device, u64::MAX, u32::MAX).await? {
-            tx.cover_assignment(&one.id, statement.cumulative).await?;
-        }
-    }
-    tx.hold_voucher(&device, statement.cumulative, hub.now_ms()).await?;
-    Ok(())
 }

@@ -201,7 +201,7 @@ async fn take_log(hub: &Arc<Hub>, device: Address, payload: &[u8]) -> Result<(),
         .await?;
     match found {
         // A replicated task's output must not be known before its commitments are closed, whatever a device says.
-        Some((assignment, task)) if assignment.device == device && task.asked == 1 => {
+        Some((assignment, task)) if assignment.device == device && !task.commits() => {
             hub.tell(Event::Log {
                 job: task.job,
                 index: task.place,

@@ -97,7 +97,7 @@ async fn may_return(tx: &mut Tx, one: &Assignment, task: &Task) -> Result<bool, 
         return Ok(true);
     };
     let spec = tx.job(&task.job).await?.and_then(|job| JobSpec::read(&job.spec));
-    Ok(class == own || class.arch == own.arch && spec.is_some_and(|spec| !spec.exact_class()))
+    Ok(class == own || class.arch == own.arch && spec.is_some_and(|spec| !spec.exact_class(task.commits())))
 }
 
 async fn late(
@@ -109,7 +109,13 @@ async fn late(
 ) -> Result<Vec<Effect>, HubError> {
     let owed = sosna_protocol::Amount::ZERO;
     tx.judge_assignment(&one.id, Judgement::Late, owed, why, hub.now_ms()).await?;
-    let verdict = Verdict { assignment: one.id, judgement: Judgement::Late, owed, explanation: Bounded(why) };
+    let verdict = Verdict {
+        assignment: one.id,
+        judgement: Judgement::Late,
+        owed,
+        explanation: Bounded(why),
+        earned: None,
+    };
     Ok(vec![
         Effect::send(one.device, &verdict)?,
         Effect::Freed(one.id),
@@ -136,18 +142,19 @@ async fn check(
                 let Some(device) = tx.device(&one.device).await? else { return Ok(None) };
                 let held = tx.held_by(&Holder::Assignment(id)).await?;
                 let job = tx.job(&task.job).await?;
-                Ok::<_, HubError>(job.map(|job| (one, device.described.class.arch, job.spec, held)))
+                let place = (device.described.class.arch, task.commits());
+                Ok::<_, HubError>(job.map(|job| (one, place, job.spec, held)))
             })
         })
         .await?;
-    let Some((one, arch, spec, held)) = found.filter(|(one, ..)| one.device == device) else {
+    let Some((one, (arch, commits), spec, held)) = found.filter(|(one, ..)| one.device == device) else {
         return Ok(Err("there is no such assignment".to_owned()));
     };
     let Some(spec) = JobSpec::read(&spec) else { return Ok(Err("the job cannot be read".to_owned())) };
     if !reveal.cause.is_result() {
         return Ok(Err(format!("`{}` is no result", reveal.cause.word())));
     }
-    if spec.commits() {
+    if commits {
         let expected = commitment(&hub.address(), &id, &device, &reveal.root, &reveal.salt);
         if one.commitment != Some(expected) {
             return Ok(Err("the result is not the one that was committed to".to_owned()));
@@ -223,7 +230,7 @@ async fn revealed(
     checked: Checked,
 ) -> Result<Vec<Effect>, HubError> {
     let Some((one, task)) = own(tx, heard, &reveal.assignment).await? else { return Ok(Vec::new()) };
-    let commits = task.asked > 1;
+    let commits = task.commits();
     let expected = match one.state {
         AssignmentState::Committed => commits,
         AssignmentState::Offered | AssignmentState::Accepted | AssignmentState::Expired => !commits,

@@ -8,6 +8,7 @@ use sosna_store::{Account, AssignmentState, Job, JobState, TaskState, Transfer, 
 use crate::{
     error::HubError,
     hub::{Effect, Event, Hub},
+    verify,
 };
 
 impl Hub {
@@ -37,6 +38,7 @@ impl Hub {
                             effects.push(Effect::Freed(assignment.id));
                         }
                     }
+                    verify::release(tx, &task, now).await?;
                     tx.end_task(&task.id, TaskState::Cancelled, None, "", now).await?;
                     effects.push(Effect::Event(Event::Task(id, task.id)));
                 }

@@ -81,10 +81,21 @@ impl JobSpec {
         matches!(self.request.verification, Verification::Replicate(_))
     }
 
-    /// Whether all replicas of a task run on one class.
+    /// Whether all replicas of a task run on one class; `compared` where their results are.
     #[must_use]
-    pub fn exact_class(&self) -> bool {
-        self.request.exact_class.unwrap_or(self.commits())
+    pub fn exact_class(&self, compared: bool) -> bool {
+        self.request.exact_class.unwrap_or(compared)
+    }
+
+    /// The class of the image, by which devices' reputation is kept: a registry's repository without tag and digest,
+    /// or the manifest of what was uploaded.
+    #[must_use]
+    pub fn image_class(&self) -> String {
+        match self.images.first() {
+            Some(ResolvedImage { source: Source::Registry(name), .. }) => name.clone(),
+            Some(ResolvedImage { source: Source::Hub, manifest, .. }) => format!("sha256:{manifest}"),
+            None => String::new(),
+        }
     }
 
     /// Whether standard output belongs to the result: on request, or where there is nothing else.

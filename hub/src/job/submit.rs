@@ -88,6 +88,7 @@ impl Hub {
             reserved,
             spent: Amount::ZERO,
             cap,
+            image_class: spec.image_class(),
             created_ms: self.now_ms(),
             ended_ms: None,
         };

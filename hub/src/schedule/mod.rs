@@ -1,8 +1,10 @@
 //! Gives tasks to devices.
 
+mod assign;
 mod offer;
 mod place;
 mod run;
+mod wish;
 
 pub(crate) use offer::offer;
 pub use place::{Holder, Need, Placement, place};

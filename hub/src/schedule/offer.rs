@@ -66,7 +66,7 @@ pub(crate) fn offer(
         inputs: List::new(&inputs),
         outputs: List::new(&outputs),
         stdout_counts: spec.stdout_counts(),
-        commits: spec.commits(),
+        commits: task.commits(),
         lease_until_ms: assignment.lease_until_ms,
     };
     Ok(Effect::send(assignment.device, &message)?)

@@ -39,6 +39,12 @@ pub struct Need<'a> {
     pub apart: bool,
     /// How many assignments a device on probation may have.
     pub probation_assignments: u32,
+    /// The class of its image, by which reputation is kept.
+    pub image_class: &'a str,
+    /// How many right results in a row end probation.
+    pub probation_results: u64,
+    /// Whether only devices whose results need no check will do.
+    pub established: bool,
 }
 
 /// Who has or had a replica of the same task.
@@ -146,14 +152,19 @@ fn check(live: &Live, need: &Need<'_>) -> Result<Amount, Constraint> {
     require(free.pids >= need.resources.pids, Constraint::Pids)?;
     let on_probation = live.device.state == DeviceState::Probation;
     require(!on_probation || live.open < need.probation_assignments, Constraint::Reputation)?;
+    if need.established {
+        let trusted = !live.wants_check(need.image_class, need.probation_results);
+        require(trusted, Constraint::Reputation)?;
+    }
     let price = described.ask.price(&need.resources, need.timeout_ms).ok_or(Constraint::Price)?;
     require(price <= need.cap, Constraint::Price)?;
+    require(live.trusts_for(price), Constraint::Exposure)?;
     Ok(price)
 }
 
 /// Higher is better: a good past first, then a low price, then much that stays free (so that load spreads).
 fn score(live: &Live, need: &Need<'_>, price: Amount) -> u64 {
-    let past = u64::from(live.score());
+    let past = u64::from(live.score_in(need.image_class));
     let saved = match need.cap.units() {
         0 => 1000,
         cap => 1000 - u64::try_from((price.units() / (cap / 1000).max(1)).min(1000)).unwrap_or(1000),

@@ -11,6 +11,17 @@ pub struct Ballot {
     pub root: Hash,
     /// When the device was bound to it: earlier ones are paid first.
     pub committed_ms: u64,
+    /// What it is worth where nobody can confirm it.
+    pub standing: Standing,
+}
+
+/// What a device's word is worth where nobody can confirm it; more is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Standing {
+    /// Whether its results need no check.
+    pub established: bool,
+    /// Its reputation with the task's class of images, in thousandths.
+    pub score: u16,
 }
 
 /// What follows from the results so far.
@@ -31,6 +42,8 @@ pub enum Decision {
     More(u32),
     /// They will not agree.
     GiveUp,
+    /// Nobody confirms anything, and nobody needs to: this one counts, because one was asked for.
+    Single(AssignmentId),
 }
 
 /// How many results are asked for at most, where `asked` were at first.
@@ -63,6 +76,28 @@ pub fn decide(asked: u32, ballots: &[Ballot]) -> Decision {
     Decision::Accept { root, paid, surplus, wrong }
 }
 
+/// Decides about a task whose buyer asked for one result, and of which the hub wanted a second to check a device: like
+/// two that were asked for, but with three results at most, and where these do not agree, or there is nobody for a
+/// third (`is_open` is not), the best standing counts. A buyer who asked for one result may have asked for one that is
+/// never found twice.
+#[must_use]
+pub fn decide_checked(is_open: bool, ballots: &[Ballot]) -> Decision {
+    match decide(super::check::REPLICAS, ballots) {
+        accept @ Decision::Accept { .. } if is_open => accept,
+        more @ Decision::More(_) if is_open && ballots.len() < 3 => more,
+        // Without a check nothing is set aside for a second one.
+        _ => in_standing(ballots).first().map_or(Decision::More(1), |best| Decision::Single(best.assignment)),
+    }
+}
+
+/// The best standing first, and among equals who was bound first.
+#[must_use]
+pub(super) fn in_standing(ballots: &[Ballot]) -> Vec<&Ballot> {
+    let mut ordered: Vec<&Ballot> = ballots.iter().collect();
+    ordered.sort_by_key(|one| (std::cmp::Reverse(one.standing), one.committed_ms, one.assignment));
+    ordered
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -76,6 +111,7 @@ mod tests {
             assignment: AssignmentId([u8::try_from(place).unwrap(); 16]),
             root: Hash([*root; 32]),
             committed_ms: 0,
+            standing: Standing::default(),
         };
         roots.iter().enumerate().map(ballot).collect()
     }
@@ -109,6 +145,25 @@ mod tests {
         assert_eq!(decide(2, &ballots(&[4])), Decision::More(3));
     }
 
+    #[test]
+    fn a_check_ends_with_three_and_the_buyer_gets_a_result_in_any_case() {
+        let with = |roots: &[u8], established: usize| {
+            let mut all = ballots(roots);
+            all[established].standing = Standing { established: true, score: 10 };
+            all
+        };
+        let Decision::Accept { paid, .. } = decide_checked(true, &with(&[7, 7], 1)) else { panic!() };
+        assert_eq!(paid.len(), 2);
+        assert_eq!(decide_checked(true, &with(&[1, 2], 1)), Decision::More(3));
+        let Decision::Accept { wrong, .. } = decide_checked(true, &with(&[1, 2, 2], 1)) else { panic!() };
+        assert_eq!(wrong, [AssignmentId([0; 16])]);
+        assert_eq!(decide_checked(true, &with(&[1, 2, 3], 2)), Decision::Single(AssignmentId([2; 16])));
+        assert_eq!(decide_checked(false, &with(&[1, 2], 1)), Decision::Single(AssignmentId([1; 16])));
+        assert_eq!(decide_checked(false, &with(&[1], 0)), Decision::Single(AssignmentId([0; 16])));
+        assert_eq!(decide_checked(false, &with(&[1, 1], 1)), Decision::Single(AssignmentId([1; 16])));
+        assert_eq!(decide_checked(false, &[]), Decision::More(1));
+    }
+
     proptest! {
         #[test]
         fn nobody_is_paid_for_what_the_majority_did_not_find(
@@ -130,6 +185,7 @@ mod tests {
                     prop_assert!(wanted <= most(asked));
                 }
                 Decision::GiveUp => prop_assert!(all.len() >= most(asked) as usize),
+                Decision::Single(_) => prop_assert!(false, "nobody asked for a check"),
             }
         }
     }

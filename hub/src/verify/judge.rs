@@ -1,22 +1,38 @@
 //! Judges what devices have shown, in the same transaction as the books.
 
 use sosna_protocol::{
-    Amount,
+    Address, Amount,
     codec::Bounded,
-    identity::TaskId,
+    identity::{AssignmentId, TaskId},
     message::{
         result::{Judgement, Verdict},
         work::Cancel,
     },
 };
-use sosna_store::{Account, Assignment, AssignmentState, JobState, Task, TaskEnd, TaskState, Transfer, Tx};
+use sosna_store::{
+    Account, Assignment, AssignmentState, CheckState, JobState, Task, TaskEnd, TaskState, Transfer, Tx,
+};
 
-use super::decide::{Ballot, Decision, decide};
+use super::{
+    check,
+    decide::{Ballot, Decision, Standing, decide, decide_checked, in_standing},
+};
 use crate::{
     error::HubError,
+    fleet::reputation,
     hub::{Effect, Event, Hub},
     job::finish_job_if_done,
+    ledger,
 };
+
+/// Whose money an accepted result is paid from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Payer {
+    /// What the buyer's job has set aside.
+    Buyer,
+    /// What the operator has set aside to have a device checked.
+    Operator,
+}
 
 /// Judges a task once everything that was committed has been shown (or has missed its deadline).
 ///
@@ -33,25 +49,33 @@ pub async fn judge(tx: &mut Tx, hub: &Hub, id: &TaskId) -> Result<Vec<Effect>, H
     }
     let shown: Vec<&Assignment> =
         assignments.iter().filter(|one| one.state == AssignmentState::Revealed).collect();
-    let ballots: Vec<Ballot> = shown
-        .iter()
-        .filter_map(|one| {
-            let revealed = one.revealed?;
-            let committed_ms = one.committed_ms.or(one.revealed_ms).unwrap_or(u64::MAX);
-            Some(Ballot { assignment: one.id, root: revealed.root, committed_ms })
-        })
-        .collect();
+    let class = tx.image_class(id).await?;
+    let mut ballots: Vec<Ballot> = Vec::new();
+    for one in &shown {
+        let Some(revealed) = one.revealed else { continue };
+        let committed_ms = one.committed_ms.or(one.revealed_ms).unwrap_or(u64::MAX);
+        let standing = standing(tx, hub, &one.device, &class).await?;
+        ballots.push(Ballot { assignment: one.id, root: revealed.root, committed_ms, standing });
+    }
     let mut effects = vec![Effect::Event(Event::Task(task.job, *id))];
     if ballots.len() < usize::try_from(task.wanted).unwrap_or(usize::MAX) {
         tx.set_task_state(id, TaskState::Running, None).await?;
         effects.push(Effect::Schedule);
         return Ok(effects);
     }
-    match decide(task.asked, &ballots) {
+    let decision = match task.check {
+        Some(check) => decide_checked(check.state == CheckState::Open, &ballots),
+        None => decide(task.asked, &ballots),
+    };
+    match decision {
         Decision::Accept { root, paid, surplus, wrong } => {
+            let by_operator = extra(&task, &ballots, &paid);
             for one in &shown {
                 let (judgement, why) = if paid.contains(&one.id) {
-                    (Judgement::Accepted, "")
+                    let payer = if by_operator.contains(&one.id) { Payer::Operator } else { Payer::Buyer };
+                    let verified = task.asked > 1 || task.check.is_some();
+                    effects.extend(accept(tx, hub, &task, one, payer, verified).await?);
+                    continue;
                 } else if surplus.contains(&one.id) {
                     (Judgement::Surplus, "as many as were asked for were bound to the same result before")
                 } else if wrong.contains(&one.id) {
@@ -66,6 +90,29 @@ pub async fn judge(tx: &mut Tx, hub: &Hub, id: &TaskId) -> Result<Vec<Effect>, H
             let Some(revealed) = first else { return Ok(effects) };
             let end = TaskEnd {
                 root,
+                manifest: revealed.manifest,
+                cause: revealed.cause,
+                exit_code: revealed.exit_code,
+            };
+            end_task(tx, hub, &task, Some(&end), "", &mut effects).await?;
+        }
+        Decision::Single(chosen) => {
+            let Some(best) = shown.iter().find(|one| one.id == chosen) else { return Ok(effects) };
+            let Some(revealed) = best.revealed else { return Ok(effects) };
+            effects.extend(accept(tx, hub, &task, best, Payer::Buyer, false).await?);
+            for one in shown.iter().filter(|one| one.id != chosen) {
+                let is_same = one.revealed.is_some_and(|other| other.root == revealed.root);
+                let (judgement, why) = match is_same {
+                    true => (Judgement::Surplus, "one result was asked for, and another one counts"),
+                    false => (
+                        Judgement::Void,
+                        "the devices found different results, and nobody could say which is right",
+                    ),
+                };
+                effects.extend(end_with(tx, hub, &task, one, judgement, why).await?);
+            }
+            let end = TaskEnd {
+                root: revealed.root,
                 manifest: revealed.manifest,
                 cause: revealed.cause,
                 exit_code: revealed.exit_code,
@@ -102,8 +149,9 @@ pub async fn give_up(
     explanation: &str,
 ) -> Result<Vec<Effect>, HubError> {
     tx.end_assignment(&assignment.id, state, explanation).await?;
+    let class = tx.image_class(&assignment.task).await?;
     if matches!(state, AssignmentState::Failed | AssignmentState::Expired) {
-        tx.count_failed(&assignment.device).await?;
+        tx.count_failed(&assignment.device, &class).await?;
     }
     // One that accepted and was not heard of any more may still bring its result: it is not asked again as long
     // as it has not said that the work is lost. Nor is one that was bound to a result.
@@ -114,9 +162,7 @@ pub async fn give_up(
     let mut effects = vec![Effect::Freed(assignment.id), Effect::Schedule];
     let Some(task) = tx.task(&assignment.task).await? else { return Ok(effects) };
     effects.push(Effect::Event(Event::Assignment(task.job, task.id, assignment.id)));
-    if let Some(device) = tx.device(&assignment.device).await? {
-        effects.push(Effect::Describe(Box::new(device)));
-    }
+    effects.extend(news(tx, &assignment.device, &class).await?);
     if task.ended_ms.is_some() {
         return Ok(effects);
     }
@@ -161,7 +207,25 @@ pub(crate) async fn fail_task(
     Ok(effects)
 }
 
-/// Ends an assignment with a verdict; one that is accepted is booked in the same transaction.
+/// Ends an assignment whose result counts: booked in the same transaction, once, whatever happens.
+async fn accept(
+    tx: &mut Tx,
+    hub: &Hub,
+    task: &Task,
+    assignment: &Assignment,
+    payer: Payer,
+    verified: bool,
+) -> Result<Vec<Effect>, HubError> {
+    let (now, price) = (hub.now_ms(), assignment.price);
+    tx.judge_assignment(&assignment.id, Judgement::Accepted, price, "", now).await?;
+    earn(tx, task, assignment, payer, now).await?;
+    let class = tx.image_class(&task.id).await?;
+    tx.count_valid(&assignment.device, &class, verified, hub.config.probation.results).await?;
+    hub.metrics.results_accepted.add_one();
+    told(tx, task, assignment, (Judgement::Accepted, price), &class, "").await
+}
+
+/// Ends an assignment with a verdict by which nothing is owed.
 pub(super) async fn end_with(
     tx: &mut Tx,
     hub: &Hub,
@@ -170,42 +234,96 @@ pub(super) async fn end_with(
     judgement: Judgement,
     explanation: &str,
 ) -> Result<Vec<Effect>, HubError> {
-    let now = hub.now_ms();
-    let owed = if judgement == Judgement::Accepted { assignment.price } else { Amount::ZERO };
-    tx.judge_assignment(&assignment.id, judgement, owed, explanation, now).await?;
+    tx.judge_assignment(&assignment.id, judgement, Amount::ZERO, explanation, hub.now_ms()).await?;
+    let class = tx.image_class(&task.id).await?;
     match judgement {
-        Judgement::Accepted => {
-            earn(tx, task, assignment, now).await?;
-            tx.count_valid(&assignment.device, hub.config.probation.results).await?;
-            hub.metrics.results_accepted.add_one();
+        Judgement::Surplus => {
+            tx.count_valid(&assignment.device, &class, true, hub.config.probation.results).await?;
         }
-        Judgement::Surplus => tx.count_valid(&assignment.device, hub.config.probation.results).await?,
         Judgement::Wrong => {
-            tx.count_invalid(&assignment.device).await?;
+            tx.count_invalid(&assignment.device, &class).await?;
             hub.metrics.results_wrong.add_one();
         }
-        Judgement::Late | Judgement::Void | Judgement::NotRevealed => {}
+        Judgement::Accepted | Judgement::Late | Judgement::Void | Judgement::NotRevealed => {}
     }
-    let verdict = Verdict { assignment: assignment.id, judgement, owed, explanation: Bounded(explanation) };
+    told(tx, task, assignment, (judgement, Amount::ZERO), &class, explanation).await
+}
+
+/// Tells an assignment's end, to its device with what all its work ever came to.
+async fn told(
+    tx: &mut Tx,
+    task: &Task,
+    assignment: &Assignment,
+    (judgement, owed): (Judgement, Amount),
+    class: &str,
+    explanation: &str,
+) -> Result<Vec<Effect>, HubError> {
+    let earned = match judgement {
+        Judgement::Accepted => Some(tx.ever_taken(&Account::Device(assignment.device)).await?),
+        _ => None,
+    };
+    let explanation = Bounded(explanation);
+    let verdict = Verdict { assignment: assignment.id, judgement, owed, explanation, earned };
     let mut effects = vec![
         Effect::send(assignment.device, &verdict)?,
         Effect::Freed(assignment.id),
         Effect::Event(Event::Assignment(task.job, task.id, assignment.id)),
         Effect::Event(Event::Device(assignment.device)),
     ];
-    if let Some(device) = tx.device(&assignment.device).await? {
+    effects.extend(news(tx, &assignment.device, class).await?);
+    Ok(effects)
+}
+
+/// Who of those that are paid is paid by the operator: all but one, where a device is checked. The buyer gets the
+/// best standing.
+fn extra(task: &Task, ballots: &[Ballot], paid: &[AssignmentId]) -> Vec<AssignmentId> {
+    if task.check.is_none() {
+        return Vec::new();
+    }
+    let ordered = in_standing(ballots).into_iter().map(|one| one.assignment);
+    ordered.filter(|one| paid.contains(one)).skip(1).collect()
+}
+
+/// What a device's word is worth where nobody can confirm it.
+async fn standing(tx: &mut Tx, hub: &Hub, device: &Address, class: &str) -> Result<Standing, HubError> {
+    let Some(found) = tx.device(device).await? else { return Ok(Standing::default()) };
+    let record = tx.record(device, class).await?;
+    let results = hub.config.probation.results;
+    Ok(Standing {
+        established: !reputation::wants_check(&found, record.as_ref(), results),
+        score: reputation::within(&found, record.as_ref()),
+    })
+}
+
+/// What has changed of a device, for the picture of the fleet.
+async fn news(tx: &mut Tx, address: &Address, class: &str) -> Result<Vec<Effect>, HubError> {
+    let mut effects = vec![Effect::Owed(*address, ledger::unvouchered(tx, address).await?)];
+    if let Some(device) = tx.device(address).await? {
         effects.push(Effect::Describe(Box::new(device)));
+    }
+    if let Some(record) = tx.record(address, class).await? {
+        effects.push(Effect::Record(*address, class.to_owned(), record));
     }
     Ok(effects)
 }
 
 /// Moves an assignment's price from what was set aside to its device: once, whatever happens.
-async fn earn(tx: &mut Tx, task: &Task, assignment: &Assignment, now_ms: u64) -> Result<(), HubError> {
+async fn earn(
+    tx: &mut Tx,
+    task: &Task,
+    assignment: &Assignment,
+    payer: Payer,
+    now_ms: u64,
+) -> Result<(), HubError> {
+    let (kind, from) = match payer {
+        Payer::Buyer => ("earn", Account::Job(task.job)),
+        Payer::Operator => ("verification", Account::Check(task.id)),
+    };
     let booked = tx
         .transfer(&Transfer {
             key: format!("earn:{}", assignment.id),
-            kind: "earn",
-            from: Account::Job(task.job),
+            kind,
+            from,
             to: Account::Device(assignment.device),
             amount: assignment.price,
             job: Some(task.job),
@@ -213,7 +331,10 @@ async fn earn(tx: &mut Tx, task: &Task, assignment: &Assignment, now_ms: u64) ->
             at_ms: now_ms,
         })
         .await?;
-    if booked && let Some(job) = tx.job(&task.job).await? {
+    if booked
+        && payer == Payer::Buyer
+        && let Some(job) = tx.job(&task.job).await?
+    {
         let spent = job.spent.checked_add(assignment.price).ok_or(sosna_store::LedgerError::Overflow)?;
         tx.set_job_spent(&task.job, spent).await?;
     }
@@ -251,6 +372,7 @@ async fn end_task(
             _ => {}
         }
     }
+    check::release(tx, task, now).await?;
     let state = if end.is_some() { TaskState::Accepted } else { TaskState::Failed };
     tx.end_task(&task.id, state, end, reason, now).await?;
     if let Some(end) = end {

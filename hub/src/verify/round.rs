@@ -65,10 +65,11 @@ pub(crate) async fn expire_reveals(tx: &mut Tx, hub: &Hub, id: &TaskId) -> Resul
         if assignment.state == AssignmentState::Committed {
             let why = "the committed result was not shown in time";
             // Once may be bad luck; who does it again chooses which results to show.
+            let class = tx.image_class(id).await?;
             if tx.count_not_revealed(&assignment.device).await? > 0 {
-                tx.count_invalid(&assignment.device).await?;
+                tx.count_invalid(&assignment.device, &class).await?;
             }
-            tx.count_failed(&assignment.device).await?;
+            tx.count_failed(&assignment.device, &class).await?;
             effects.extend(end_with(tx, hub, &task, &assignment, Judgement::NotRevealed, why).await?);
         }
     }

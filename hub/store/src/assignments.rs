@@ -256,6 +256,24 @@ impl Tx {
         self.all(query.bind(&device.0[..]), assignment).await
     }
 
+    /// A device's assignments that may still come to a value: open ones, and those that ran out, of tasks that have
+    /// not ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn returnable_assignments_of(
+        &mut self,
+        device: &Address,
+    ) -> Result<Vec<Assignment>, StoreError> {
+        let query = sqlx::query(
+            "SELECT assignments.* FROM assignments JOIN tasks ON tasks.id = assignments.task
+             WHERE assignments.device = ? AND tasks.ended_ms IS NULL
+                AND assignments.state IN ('offered', 'accepted', 'committed', 'revealed', 'expired')
+             ORDER BY assignments.created_ms, assignments.id",
+        );
+        self.all(query.bind(&device.0[..]), assignment).await
+    }
+
     /// Everything that is open anywhere: what a hub knows of its fleet's load when it starts.
     ///
     /// # Errors
@@ -431,8 +449,8 @@ impl Tx {
         self.run(query).await.map(drop)
     }
 
-    /// Accepted assignments of a device that no voucher covers yet, oldest verdict first; where there are more
-    /// than the limit, rather those that something is owed for.
+    /// Accepted assignments of a device for which something is owed and that no voucher covers yet, oldest verdict
+    /// first. What costs nothing needs no voucher, and devices do not wait for one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -443,11 +461,22 @@ impl Tx {
         limit: u32,
     ) -> Result<Vec<Assignment>, StoreError> {
         let query = sqlx::query(
-            "SELECT * FROM (SELECT * FROM assignments WHERE device = ? AND judgement = 'accepted'
-                AND voucher IS NULL AND judged_ms <= ? ORDER BY owed = zeroblob(16), judged_ms, id LIMIT ?)
-             ORDER BY judged_ms, id",
+            "SELECT * FROM assignments WHERE device = ? AND judgement = 'accepted' AND voucher IS NULL
+                AND owed != zeroblob(16) AND judged_ms <= ? ORDER BY judged_ms, id LIMIT ?",
         );
         self.all(query.bind(&device.0[..]).bind(int(judged_before_ms)).bind(limit), assignment).await
+    }
+
+    /// What is owed to a device for accepted work that no voucher covers yet, each assignment's and claim's part.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn uncovered_amounts(&mut self, device: &Address) -> Result<Vec<Amount>, StoreError> {
+        let query = sqlx::query(
+            "SELECT owed FROM assignments WHERE device = ?1 AND judgement = 'accepted' AND voucher IS NULL
+             UNION ALL SELECT owed FROM claims WHERE device = ?1 AND proven = 1 AND voucher IS NULL",
+        );
+        self.all(query.bind(&device.0[..]), |row| amount(row, "owed")).await
     }
 
     /// Notes which voucher covers an assignment.
@@ -463,7 +492,8 @@ impl Tx {
         self.run(query.bind(cumulative.to_be_bytes().to_vec()).bind(&id.0[..])).await.map(drop)
     }
 
-    /// The assignments whose receipts a voucher was the first to cover, in its tree's order.
+    /// The assignments whose receipts a voucher was the first to cover, in its tree's order: claims, then what
+    /// these books know, each in the order of their time.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -472,8 +502,12 @@ impl Tx {
         device: &Address,
         cumulative: Amount,
     ) -> Result<Vec<AssignmentId>, StoreError> {
-        let query =
-            sqlx::query("SELECT id FROM assignments WHERE device = ? AND voucher = ? ORDER BY judged_ms, id");
+        let query = sqlx::query(
+            "SELECT id FROM (SELECT 0 AS part, assignment AS id, shown_ms AS at FROM claims
+                    WHERE device = ?1 AND voucher = ?2
+                UNION ALL SELECT 1, id, judged_ms FROM assignments WHERE device = ?1 AND voucher = ?2)
+             ORDER BY part, at, id",
+        );
         let query = query.bind(&device.0[..]).bind(cumulative.to_be_bytes().to_vec());
         self.all(query, |row| bytes(row, "id").map(AssignmentId)).await
     }

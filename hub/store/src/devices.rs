@@ -1,14 +1,14 @@
 //! Devices and their certificates.
 
 use sosna_protocol::{
-    Address, Hash,
+    Address, Amount, Hash,
     resources::{Arch, Ask, Class, Resources},
 };
 use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
-    column::{amount, bytes, int, integer, text, word, words},
+    column::{amount, bytes, int, integer, maybe_bytes, text, word, words},
 };
 
 words! {
@@ -56,7 +56,7 @@ pub struct Device {
     pub invalid: u64,
     /// Assignments that came to nothing.
     pub failed: u64,
-    /// Right results since the last wrong one.
+    /// Right results that others confirmed, since the last wrong one.
     pub consecutive: u64,
 }
 
@@ -73,6 +73,8 @@ pub struct Described {
     pub ask: Ask,
     /// Limits that it cannot enforce, a JSON array of texts.
     pub missing_limits: String,
+    /// What it is willing to be owed without a voucher; `None` where it does not say.
+    pub exposure_limit: Option<Amount>,
 }
 
 /// A device that enrols.
@@ -149,6 +151,7 @@ fn device(row: &SqliteRow) -> Result<Device, StoreError> {
                 minimum: amount(row, "minimum")?,
             },
             missing_limits: text(row, "missing_limits")?,
+            exposure_limit: maybe_bytes(row, "exposure_limit")?.map(Amount::from_be_bytes),
         },
         enrolled_ms: integer(row, "enrolled_ms")?,
         last_seen_ms: integer(row, "last_seen_ms")?,
@@ -197,7 +200,8 @@ impl Tx {
     ) -> Result<(), StoreError> {
         let query = sqlx::query(
             "UPDATE devices SET class = ?, agent = ?, cpu_millis = ?, memory = ?, disk = ?, inodes = ?, pids = ?,
-                core_second = ?, gib_second = ?, minimum = ?, missing_limits = ?, last_seen_ms = ? WHERE address = ?",
+                core_second = ?, gib_second = ?, minimum = ?, missing_limits = ?, exposure_limit = ?,
+                last_seen_ms = ? WHERE address = ?",
         );
         let query = query
             .bind(class_number(described.class))
@@ -211,6 +215,7 @@ impl Tx {
             .bind(described.ask.gib_second.to_be_bytes().to_vec())
             .bind(described.ask.minimum.to_be_bytes().to_vec())
             .bind(&described.missing_limits)
+            .bind(described.exposure_limit.map(|limit| limit.to_be_bytes().to_vec()))
             .bind(int(now_ms))
             .bind(&address.0[..]);
         self.run(query).await.map(drop)
@@ -276,39 +281,6 @@ impl Tx {
     pub async fn set_device_labels(&mut self, address: &Address, labels: &str) -> Result<bool, StoreError> {
         let query = sqlx::query("UPDATE devices SET labels = ? WHERE address = ?");
         Ok(self.run(query.bind(labels).bind(&address.0[..])).await? > 0)
-    }
-
-    /// Counts a result that was right; lifts probation after `lift_after` in a row.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn count_valid(&mut self, address: &Address, lift_after: u64) -> Result<(), StoreError> {
-        let query = sqlx::query(
-            "UPDATE devices SET valid = valid + 1, consecutive = consecutive + 1, state = CASE
-                WHEN state = 'probation' AND consecutive + 1 >= ? THEN 'trusted' ELSE state END WHERE address = ?",
-        );
-        self.run(query.bind(int(lift_after)).bind(&address.0[..])).await.map(drop)
-    }
-
-    /// Counts a result that was wrong: the device begins again.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn count_invalid(&mut self, address: &Address) -> Result<(), StoreError> {
-        let query = sqlx::query(
-            "UPDATE devices SET invalid = invalid + 1, consecutive = 0, state = CASE
-                WHEN state = 'trusted' THEN 'probation' ELSE state END WHERE address = ?",
-        );
-        self.run(query.bind(&address.0[..])).await.map(drop)
-    }
-
-    /// Counts an assignment that came to nothing.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn count_failed(&mut self, address: &Address) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE devices SET failed = failed + 1 WHERE address = ?");
-        self.run(query.bind(&address.0[..])).await.map(drop)
     }
 
     /// Remembers a certificate.

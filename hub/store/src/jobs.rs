@@ -55,10 +55,23 @@ pub struct Job {
     pub spent: Amount,
     /// The most that one replica of one task may cost.
     pub cap: Amount,
+    /// The class of its image, by which devices' reputation is kept.
+    pub image_class: String,
     /// When it was submitted.
     pub created_ms: u64,
     /// When it ended.
     pub ended_ms: Option<u64>,
+}
+
+/// What the books say of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSum {
+    /// Who pays.
+    pub buyer: String,
+    /// What is set aside for it now.
+    pub reserved: Amount,
+    /// What it has cost so far.
+    pub spent: Amount,
 }
 
 /// A job that is submitted.
@@ -84,6 +97,7 @@ fn job(row: &SqliteRow) -> Result<Job, StoreError> {
         reserved: amount(row, "reserved")?,
         spent: amount(row, "spent")?,
         cap: amount(row, "cap")?,
+        image_class: text(row, "image_class")?,
         created_ms: integer(row, "created_ms")?,
         ended_ms: maybe_integer(row, "ended_ms")?,
     })
@@ -98,7 +112,7 @@ impl Tx {
         let NewJob { job, idempotency, content } = new;
         let query = sqlx::query(
             "INSERT INTO jobs (id, buyer, idempotency, request_hash, name, spec, state, tasks, reserved, spent, cap,
-                created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                image_class, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         );
         let query = query
             .bind(&job.id.0[..])
@@ -112,6 +126,7 @@ impl Tx {
             .bind(job.reserved.to_be_bytes().to_vec())
             .bind(job.spent.to_be_bytes().to_vec())
             .bind(job.cap.to_be_bytes().to_vec())
+            .bind(&job.image_class)
             .bind(int(job.created_ms));
         self.run(query).await?;
         for name in content {
@@ -157,6 +172,25 @@ impl Tx {
         );
         let query = query.bind(buyer).bind(state.map(JobState::word)).bind(int(before_ms)).bind(limit);
         self.all(query, job).await
+    }
+
+    /// What a buyer's jobs, or everybody's, hold and have cost.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn job_sums(&mut self, buyer: Option<&str>) -> Result<Vec<JobSum>, StoreError> {
+        let query = sqlx::query(
+            "SELECT jobs.buyer, jobs.spent, COALESCE(accounts.taken, zeroblob(16)) AS taken,
+                COALESCE(accounts.given, zeroblob(16)) AS given
+             FROM jobs LEFT JOIN accounts ON accounts.name = 'job:' || lower(hex(jobs.id))
+             WHERE ?1 IS NULL OR jobs.buyer = ?1",
+        );
+        self.all(query.bind(buyer), |row| {
+            let (taken, given) = (amount(row, "taken")?, amount(row, "given")?);
+            let reserved = taken.checked_sub(given).unwrap_or_default();
+            Ok(JobSum { buyer: text(row, "buyer")?, reserved, spent: amount(row, "spent")? })
+        })
+        .await
     }
 
     /// Moves a job on.

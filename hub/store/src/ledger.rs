@@ -3,8 +3,10 @@
 
 use sosna_protocol::{
     Address, Amount,
-    identity::{AssignmentId, JobId},
+    identity::{AssignmentId, JobId, TaskId},
 };
+
+use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
@@ -22,6 +24,11 @@ pub enum Account {
     Job(JobId),
     /// A device's earnings. What it has ever been given is what its vouchers say.
     Device(Address),
+    /// What the operator pays on one day (counted from 1970) to have devices checked: an expense, which is in debt by
+    /// what it gave and did not get back.
+    Verification(u64),
+    /// Set aside by the operator to have one task checked.
+    Check(TaskId),
 }
 
 /// A movement.
@@ -29,7 +36,7 @@ pub enum Account {
 pub struct Transfer {
     /// What happens only once.
     pub key: String,
-    /// What it is: `credit`, `reserve`, `earn`, `release`, `recover`.
+    /// What it is: `credit`, `reserve`, `earn`, `release`, `recover`, `verification`.
     pub kind: &'static str,
     /// Who gives.
     pub from: Account,
@@ -85,6 +92,19 @@ pub enum LedgerError {
     Store(#[from] StoreError),
 }
 
+fn entry(row: &SqliteRow) -> Result<Entry, StoreError> {
+    Ok(Entry {
+        id: integer(row, "id")?,
+        at_ms: integer(row, "at_ms")?,
+        kind: text(row, "kind")?,
+        from: text(row, "giver")?,
+        to: text(row, "taker")?,
+        amount: amount(row, "amount")?,
+        job: maybe_bytes(row, "job")?.map(JobId),
+        assignment: maybe_bytes(row, "assignment")?.map(AssignmentId),
+    })
+}
+
 // === impl Account ===
 
 impl Account {
@@ -96,6 +116,8 @@ impl Account {
             Self::Buyer(name) => format!("buyer:{name}"),
             Self::Job(id) => format!("job:{id}"),
             Self::Device(address) => format!("device:{address}"),
+            Self::Verification(day) => format!("verification:{day}"),
+            Self::Check(task) => format!("check:{task}"),
         }
     }
 }
@@ -106,6 +128,14 @@ impl Tx {
     /// # Errors
     /// [`LedgerError`].
     pub async fn transfer(&mut self, transfer: &Transfer) -> Result<bool, LedgerError> {
+        self.transfer_within(transfer, Amount::ZERO).await
+    }
+
+    /// Like [`Tx::transfer`], from an account that may be in debt by so much.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn transfer_within(&mut self, transfer: &Transfer, debt: Amount) -> Result<bool, LedgerError> {
         let (from, to) = (transfer.from.name(), transfer.to.name());
         let booked = sqlx::query("SELECT 1 FROM entries WHERE key = ?").bind(&transfer.key);
         if self.one(booked, |_| Ok(())).await?.is_some() {
@@ -114,8 +144,9 @@ impl Tx {
         // Everything is checked before anything is written: nobody who goes on after an error keeps half of it.
         let giver = self.account(&from).await?;
         let given = giver.1.checked_add(transfer.amount).ok_or(LedgerError::Overflow)?;
-        if transfer.from != Account::Grants && given > giver.0 {
-            let available = giver.0.checked_sub(giver.1).unwrap_or_default();
+        let most = giver.0.checked_add(debt).ok_or(LedgerError::Overflow)?;
+        if transfer.from != Account::Grants && given > most {
+            let available = most.checked_sub(giver.1).unwrap_or_default();
             return Err(LedgerError::Funds { available, needed: transfer.amount });
         }
         let taker = if from == to { (giver.0, given) } else { self.account(&to).await? };
@@ -137,6 +168,15 @@ impl Tx {
         self.put_account(&from, giver.0, given).await?;
         self.put_account(&to, taken, taker.1).await?;
         Ok(true)
+    }
+
+    /// What an account is in debt by.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn debt(&mut self, account: &Account) -> Result<Amount, StoreError> {
+        let (taken, given) = self.account(&account.name()).await?;
+        Ok(given.checked_sub(taken).unwrap_or_default())
     }
 
     /// What an account holds.
@@ -181,17 +221,44 @@ impl Tx {
             "SELECT * FROM entries WHERE (?1 IS NULL OR giver = ?1 OR taker = ?1) AND (?2 IS NULL OR id < ?2)
              ORDER BY id DESC LIMIT ?3",
         );
-        self.all(query.bind(account.map(Account::name)).bind(before.map(int)).bind(limit), |row| {
-            Ok(Entry {
-                id: integer(row, "id")?,
-                at_ms: integer(row, "at_ms")?,
-                kind: text(row, "kind")?,
-                from: text(row, "giver")?,
-                to: text(row, "taker")?,
-                amount: amount(row, "amount")?,
-                job: maybe_bytes(row, "job")?.map(JobId),
-                assignment: maybe_bytes(row, "assignment")?.map(AssignmentId),
-            })
+        self.all(query.bind(account.map(Account::name)).bind(before.map(int)).bind(limit), entry).await
+    }
+
+    /// The entry that was booked under a key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn entry_by_key(&mut self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.one(sqlx::query("SELECT * FROM entries WHERE key = ?").bind(key), entry).await
+    }
+
+    /// What every buyer has, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn credits(&mut self) -> Result<Vec<(String, Amount)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT substr(name, 7) AS buyer, taken, given FROM accounts
+             WHERE name >= 'buyer:' AND name < 'buyer;' ORDER BY name",
+        );
+        self.all(query, |row| {
+            let (taken, given) = (amount(row, "taken")?, amount(row, "given")?);
+            Ok((text(row, "buyer")?, taken.checked_sub(given).unwrap_or_default()))
+        })
+        .await
+    }
+
+    /// What every device was ever given.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn earnings(&mut self) -> Result<Vec<(Address, Amount)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT substr(name, 8) AS device, taken FROM accounts WHERE name >= 'device:' AND name < 'device;'",
+        );
+        self.all(query, |row| {
+            let device = text(row, "device")?.parse().map_err(|_| StoreError::Column { name: "name" })?;
+            Ok((device, amount(row, "taken")?))
         })
         .await
     }

@@ -9,12 +9,14 @@
 
 mod assignments;
 mod backup;
+mod claims;
 mod column;
 mod content;
 mod devices;
 mod jobs;
 mod ledger;
 mod owners;
+mod reputations;
 mod settings;
 mod tasks;
 mod tx;
@@ -24,12 +26,14 @@ mod windows;
 mod writer;
 
 pub use assignments::{Assignment, AssignmentState, NewAssignment, Revealed};
+pub use claims::Claim;
 pub use content::Holder;
 pub use devices::{Certificate, Described, Device, DeviceState, NewDevice};
-pub use jobs::{Job, JobState, NewJob};
+pub use jobs::{Job, JobState, JobSum, NewJob};
 pub use ledger::{Account, Entry, LedgerError, Transfer};
 pub use owners::{JoinToken, Owner};
-pub use tasks::{OpenTask, Task, TaskEnd, TaskState};
+pub use reputations::Record;
+pub use tasks::{Check, CheckState, OpenTask, Task, TaskCount, TaskEnd, TaskState};
 pub use tx::{StoreError, Tx};
 pub use users::{Role, User};
 pub use vouchers::{Owed, StoredVoucher};

@@ -60,13 +60,28 @@ impl Tx {
         self.run(query.bind(int(owner.created_ms))).await.map(drop)
     }
 
-    /// Admits an owner, or takes it back; says whether there is such an owner.
+    /// Admits an owner, also one of whom nothing was heard yet.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn admit_owner(&mut self, address: &Address, admitted: bool) -> Result<bool, StoreError> {
-        let query = sqlx::query("UPDATE owners SET admitted = ? WHERE address = ?");
-        Ok(self.run(query.bind(admitted).bind(&address.0[..])).await? > 0)
+    pub async fn admit_owner(&mut self, address: &Address, now_ms: u64) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO owners (address, admitted, created_ms) VALUES (?, 1, ?)
+             ON CONFLICT (address) DO UPDATE SET admitted = 1",
+        );
+        self.run(query.bind(&address.0[..]).bind(int(now_ms))).await.map(drop)
+    }
+
+    /// Notes who brought an owner's first delegation; says whether nobody had before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn claim_owner(&mut self, address: &Address, label: &str) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "UPDATE owners SET label = ?1 WHERE address = ?2 AND label = ''
+                AND NOT EXISTS (SELECT 1 FROM join_tokens WHERE owner = ?2)",
+        );
+        Ok(self.run(query.bind(label).bind(&address.0[..])).await? > 0)
     }
 
     /// Every owner.

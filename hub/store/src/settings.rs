@@ -29,6 +29,15 @@ impl Tx {
         self.setting("epoch").await
     }
 
+    /// Writes something that nobody reads, to find out whether writing is possible.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not.
+    pub async fn try_to_write(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let query = "INSERT INTO settings (name, value) VALUES ('tried', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1";
+        self.run(sqlx::query(query).bind(now_ms.cast_signed())).await.map(drop)
+    }
+
     async fn setting(&mut self, name: &'static str) -> Result<u32, StoreError> {
         let query = sqlx::query("SELECT value FROM settings WHERE name = ?").bind(name);
         self.one(query, |row| integer(row, "value")).await?.ok_or(StoreError::Column { name })

@@ -32,6 +32,36 @@ words! {
     }
 }
 
+words! {
+    /// Whether the hub wants a second result beside the one that the buyer asked for.
+    CheckState {
+        /// It does: what two found counts, and is verified.
+        Open = "open",
+        /// It does not any more, because nobody was there to give it.
+        Dropped = "dropped",
+    }
+}
+
+/// A task whose buyer asked for one result and of which the hub wants a second, to check a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// Whether it still does.
+    pub state: CheckState,
+    /// The day, counted from 1970, whose budget pays for it.
+    pub day: u64,
+}
+
+/// How many of a job's tasks stand so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskCount {
+    /// How they stand.
+    pub state: TaskState,
+    /// Whether the program ended by itself and with exit code 0.
+    pub well: bool,
+    /// How many.
+    pub count: u32,
+}
+
 /// A task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
@@ -59,6 +89,8 @@ pub struct Task {
     pub reason: String,
     /// When it ended.
     pub ended_ms: Option<u64>,
+    /// Whether the hub checks a device by it.
+    pub check: Option<Check>,
 }
 
 /// The result that counts.
@@ -117,7 +149,22 @@ fn task(row: &SqliteRow) -> Result<Task, StoreError> {
         end,
         reason: text(row, "reason")?,
         ended_ms: maybe_integer(row, "ended_ms")?,
+        check: match (
+            maybe_word(row, "check_state", CheckState::from_word)?,
+            maybe_integer(row, "check_day")?,
+        ) {
+            (Some(state), Some(day)) => Some(Check { state, day }),
+            _ => None,
+        },
     })
+}
+
+impl Task {
+    /// Whether devices bind themselves to a result before any is shown.
+    #[must_use]
+    pub const fn commits(&self) -> bool {
+        self.asked > 1 || self.check.is_some()
+    }
 }
 
 impl Tx {
@@ -222,6 +269,51 @@ impl Tx {
     pub async fn set_task_wanted(&mut self, id: &TaskId, wanted: u32) -> Result<(), StoreError> {
         let query = sqlx::query("UPDATE tasks SET wanted = ? WHERE id = ?");
         self.run(query.bind(wanted).bind(&id.0[..])).await.map(drop)
+    }
+
+    /// Begins, or gives up, to check a device by a task, with so many results.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_task_check(&mut self, id: &TaskId, check: Check, wanted: u32) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE tasks SET check_state = ?, check_day = ?, wanted = ? WHERE id = ?");
+        let query = query.bind(check.state.word()).bind(int(check.day)).bind(wanted);
+        self.run(query.bind(&id.0[..])).await.map(drop)
+    }
+
+    /// How a job's tasks stand.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn task_counts(&mut self, job: &JobId) -> Result<Vec<TaskCount>, StoreError> {
+        let query = sqlx::query(
+            "SELECT state, COALESCE(cause = 'exited' AND exit_code = 0, 0) AS well, COUNT(*) AS count
+             FROM tasks WHERE job = ? GROUP BY state, well",
+        );
+        self.all(query.bind(&job.0[..]), |row| {
+            Ok(TaskCount {
+                state: word(row, "state", TaskState::from_word)?,
+                well: integer::<u8>(row, "well")? != 0,
+                count: integer(row, "count")?,
+            })
+        })
+        .await
+    }
+
+    /// The first of a job's tasks, in their order, about which something is to be said: one that failed, or one that
+    /// waits, by whether the job has ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn first_task_with_reason(
+        &mut self,
+        job: &JobId,
+        failed: bool,
+    ) -> Result<Option<Task>, StoreError> {
+        let query = sqlx::query(
+            "SELECT * FROM tasks WHERE job = ? AND reason != '' AND (state = 'failed') = ? ORDER BY place LIMIT 1",
+        );
+        self.one(query.bind(&job.0[..]).bind(failed), task).await
     }
 
     /// Fixes the class in which a task's replicas run.

@@ -84,6 +84,19 @@ impl Tx {
         self.one(query.bind(&device.0[..]), voucher).await
     }
 
+    /// The cumulative amount of the latest voucher that a device has said that it holds; 0 for none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn held(&mut self, device: &Address) -> Result<Amount, StoreError> {
+        let query = sqlx::query(
+            "SELECT cumulative FROM vouchers WHERE device = ? AND held_ms IS NOT NULL
+             ORDER BY cumulative DESC LIMIT 1",
+        );
+        let held = self.one(query.bind(&device.0[..]), |row| amount(row, "cumulative")).await?;
+        Ok(held.unwrap_or_default())
+    }
+
     /// The vouchers that a device has not said that it holds, oldest first: each names receipts of its own.
     ///
     /// # Errors
@@ -122,9 +135,12 @@ impl Tx {
                     ORDER BY cumulative DESC LIMIT 1), 0) AS last_ms,
                 (SELECT COUNT(*) FROM assignments WHERE assignments.device = owed.device
                     AND state IN ('offered', 'accepted', 'committed', 'revealed')) AS open
-             FROM (SELECT device, MIN(judged_ms) AS since_ms FROM assignments
-                WHERE judgement = 'accepted' AND voucher IS NULL AND owed != zeroblob(16) GROUP BY device) AS owed",
-
+             FROM (SELECT device, MIN(since) AS since_ms FROM
+                (SELECT device, judged_ms AS since FROM assignments
+                    WHERE judgement = 'accepted' AND voucher IS NULL AND owed != zeroblob(16)
+                 UNION ALL SELECT device, shown_ms FROM claims
+                    WHERE proven = 1 AND voucher IS NULL AND owed != zeroblob(16))
+                GROUP BY device) AS owed",
         );
         self.all(query, |row| {
             Ok(Owed {

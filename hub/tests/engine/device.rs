@@ -13,10 +13,10 @@ use sosna_host::{
     tls::TlsKey,
 };
 use sosna_protocol::{
-    Address, Amount, Hash,
+    Address, Amount, Hash, Signature,
     codec::{Bounded, List},
     eip712::{Domain, Receipt, Typed as _, receipts_root},
-    envelope::{self, Meta},
+    envelope::{self, EnvelopeError, Meta},
     frame::Frame,
     identity::{AssignmentId, Nonce, Sign as _, TaskId},
     message::{
@@ -25,7 +25,7 @@ use sosna_protocol::{
         beat::{Beat, Phase, Progress},
         enrol::{self, Refusal, Request},
         hello::{self, Hello},
-        pay::{self, Held, Statement},
+        pay::{self, Held, Present, Presented, Statement},
         result::{self, Commit, Failed, Judgement, Reveal},
         work::{self, Accept, Reason, Refuse},
     },
@@ -70,11 +70,16 @@ pub(crate) struct Device {
     pub(crate) epoch: u32,
     pub(crate) held: Vec<AssignmentId>,
     pub(crate) voucher: Option<Statement>,
+    /// What it is willing to be owed.
+    pub(crate) limit: Option<Amount>,
+    /// The verdict that it greets with.
+    pub(crate) earned: Option<Vec<u8>>,
     tls: TlsKey,
     counters: HashMap<u64, u64>,
     /// How much of what the broker was given has been read.
     read: usize,
     receipts: HashMap<AssignmentId, Hash>,
+    signed: HashMap<AssignmentId, (Receipt, Signature)>,
 }
 
 impl Device {
@@ -87,10 +92,13 @@ impl Device {
             epoch: 0,
             held: Vec::new(),
             voucher: None,
+            limit: None,
+            earned: None,
             tls: TlsKey::generate().unwrap(),
             counters: HashMap::new(),
             read: 0,
             receipts: HashMap::new(),
+            signed: HashMap::new(),
         }
     }
 
@@ -152,7 +160,8 @@ impl Device {
         while let Some((to, payload)) = sent.get(self.read) {
             self.read += 1;
             if *to == self.address()
-                && let Some(found) = wanted(&read(world, &self.address(), payload))
+                && let Some(told) = read(world, &self.address(), payload)
+                && let Some(found) = wanted(&told)
             {
                 return Some(found);
             }
@@ -211,7 +220,7 @@ impl Device {
     }
 
     pub(crate) async fn greet(&mut self, world: &World, (oldest, newest): (u16, u16)) {
-        let held = self.held.clone();
+        let (held, earned) = (self.held.clone(), self.earned.clone());
         let hello = Hello {
             oldest,
             newest,
@@ -230,6 +239,8 @@ impl Device {
             voucher: self.voucher,
             missing_limits: List::default(),
             positions: List::default(),
+            exposure_limit: self.limit,
+            earned: earned.as_deref().map(Bounded),
         };
         self.say(world, &hello).await;
     }
@@ -341,9 +352,47 @@ impl Device {
             manifest: name,
             manifest_length: json.len() as u64,
             usage,
-            receipt: receipt.sign(&domain, &self.key).unwrap(),
+            receipt: {
+                let signature = receipt.sign(&domain, &self.key).unwrap();
+                self.signed.insert(offer.id, (receipt, signature));
+                signature
+            },
         };
         (reveal, sent)
+    }
+
+    /// The hub's frame with its verdict, as the device keeps it.
+    pub(crate) fn verdict_frame(&self, world: &World, id: AssignmentId) -> Vec<u8> {
+        let sent = world.broker.sent.lock().unwrap();
+        let is_it = |to: &Address, payload: &[u8]| {
+            let frame = Frame::decode(payload).unwrap();
+            let down = result::Down::read(&frame);
+            *to == self.address()
+                && matches!(down, Ok(result::Down::Verdict(about)) if about.assignment == id)
+        };
+        let found = sent.iter().find(|(to, payload)| is_it(to, payload));
+        found.expect("the hub has judged").1.clone()
+    }
+
+    /// Shows receipts, each with the verdict that is given.
+    pub(crate) async fn present(&mut self, world: &World, receipts: &[(AssignmentId, Option<Vec<u8>>)]) {
+        let shown: Vec<_> = receipts
+            .iter()
+            .map(|(id, verdict)| {
+                let (receipt, signature) = &self.signed[id];
+                Presented {
+                    assignment: *id,
+                    task: receipt.task,
+                    image: receipt.image,
+                    result: receipt.result,
+                    usage: receipt.usage,
+                    price: receipt.price,
+                    signature: *signature,
+                    verdict: verdict.as_deref().map(Bounded),
+                }
+            })
+            .collect();
+        self.say(world, &Present { receipts: List::new(&shown) }).await;
     }
 
     pub(crate) fn commitment(&self, world: &World, reveal: &Reveal) -> Commit {
@@ -408,10 +457,14 @@ fn offered(told: &Told) -> Option<Offer> {
     }
 }
 
-fn read(world: &World, device: &Address, payload: &[u8]) -> Told {
+/// What a frame says; nothing where it has expired, as devices take it.
+fn read(world: &World, device: &Address, payload: &[u8]) -> Option<Told> {
     let frame = Frame::decode(payload).unwrap();
-    envelope::open(&frame, device, &world.hub.address(), Some(world.hub.now_ms())).unwrap();
-    match Kind::from_channel(frame.channel).unwrap() {
+    match envelope::open(&frame, device, &world.hub.address(), Some(world.hub.now_ms())) {
+        Err(EnvelopeError::Expired) => return None,
+        opened => drop(opened.unwrap()),
+    }
+    Some(match Kind::from_channel(frame.channel).unwrap() {
         Kind::Enrol => match enrol::Down::read(&frame).unwrap() {
             enrol::Down::Granted(_) => Told::Granted,
             enrol::Down::Refused(refused) => Told::Denied(refused.refusal),
@@ -452,7 +505,7 @@ fn read(world: &World, device: &Address, payload: &[u8]) -> Told {
             Told::Ack(ack.positions.iter().collect())
         }
         kind => panic!("a hub does not say {kind:?}"),
-    }
+    })
 }
 
 /// The next so many offers, with who among the devices got each.

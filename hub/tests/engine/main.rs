@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod chaos;
+mod check;
 mod device;
 mod enrol;
 mod lapse;

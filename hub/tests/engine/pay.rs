@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sosna_hub::admin;
-use sosna_protocol::Amount;
+use sosna_protocol::{Amount, identity::AssignmentId};
 use sosna_store::JobState;
 
 use crate::{
@@ -69,7 +69,7 @@ async fn on_probation_pay_comes_late_and_in_quarantine_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn work_that_costs_nothing_is_covered_with_the_next_that_does() {
+async fn work_that_costs_nothing_is_in_no_voucher() {
     let world = World::new().await;
     let mut device = world.device().await;
     let price = device.ask.minimum;
@@ -83,7 +83,13 @@ async fn work_that_costs_nothing_is_covered_with_the_next_that_does() {
     device.ask.minimum = price;
     device.hello(&world).await;
     work(&world, &mut device).await;
-    assert_eq!(device.voucher(&world).await.cumulative, price);
+    let (statement, covers) = device
+        .told(&world, |told| match told {
+            Told::Issue(statement, covers) => Some((*statement, covers.len())),
+            _ => None,
+        })
+        .await;
+    assert_eq!((statement.cumulative, covers), (price, 1));
     assert!(other.offer_already(&world).is_none());
 }
 
@@ -136,4 +142,198 @@ async fn a_voucher_that_this_hub_never_signed_is_worth_nothing() {
     let before = world.earned(&device).await;
     device.hello(&world).await;
     assert_eq!(world.earned(&device).await, before);
+}
+
+/// Work that is accepted, and its verdict as the device keeps it.
+async fn judged(world: &World, device: &mut Device) -> (AssignmentId, Amount, Vec<u8>) {
+    let job = world.submit(1, 1).await;
+    let offer = device.take(world).await;
+    let shown = device.outcome(world, &offer, "x").await;
+    device.reveal(world, &shown).await;
+    device.verdict(world, &offer).await;
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+    (offer.id, offer.price, device.verdict_frame(world, offer.id))
+}
+
+async fn claims(world: &World, device: &Device) -> Vec<sosna_store::Claim> {
+    let address = device.address();
+    world.read(move |tx| Box::pin(async move { Ok(tx.claims_of(&address).await?) })).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_after_the_backup_is_owed_and_nothing_twice() {
+    let mut world = World::with(|config| config.probation.delay_ms = 300_000).await;
+    let mut device = world.device().await;
+    let (_, price, _) = judged(&world, &mut device).await;
+    let copy = world.store_copy().await;
+    let (second, _, second_verdict) = judged(&world, &mut device).await;
+    let (third, _, third_verdict) = judged(&world, &mut device).await;
+    let three = price.checked_mul(3).unwrap();
+    assert_eq!(world.earned(&device).await, three);
+
+    world.restore(&copy).await;
+    device.begin_anew();
+    assert_eq!(world.earned(&device).await, price, "the books are older");
+    device.earned = Some(third_verdict.clone());
+    device.hello(&world).await;
+    assert_eq!(world.earned(&device).await, three);
+    let shown = [(second, Some(second_verdict.clone())), (third, Some(third_verdict.clone()))];
+    for _ in 0..2 {
+        device.present(&world, &shown).await;
+        device.hello(&world).await;
+    }
+    assert!(claims(&world, &device).await.iter().all(|claim| claim.proven && claim.owed == price));
+    assert_eq!(world.earned(&device).await, three, "however often it is shown");
+    world.check_books().await;
+    no_voucher(&world, &mut device).await;
+    world.pass(301_000);
+    // It names all three: the device's receipts make its root.
+    assert_eq!(device.voucher(&world).await.cumulative, three);
+    no_voucher(&world, &mut device).await;
+    device.present(&world, &shown).await;
+    world.pass(301_000);
+    no_voucher(&world, &mut device).await;
+    judged(&world, &mut device).await;
+    world.pass(301_000);
+    assert_eq!(device.voucher(&world).await.cumulative, price.checked_mul(4).unwrap());
+    world.check_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_voucher_names_already_is_not_paid_again_after_a_restoration() {
+    let mut world = World::new().await;
+    let mut device = world.device().await;
+    let (first, price, verdict) = {
+        let copied = judged(&world, &mut device).await;
+        device.voucher(&world).await;
+        copied
+    };
+    let copy = world.store_copy().await;
+    let (second, _, second_verdict) = judged(&world, &mut device).await;
+    let voucher = device.voucher(&world).await;
+    world.restore(&copy).await;
+    device.begin_anew();
+    device.earned = Some(second_verdict.clone());
+    device.hello(&world).await;
+    assert_eq!(world.earned(&device).await, voucher.cumulative);
+    // A device that says that it has no voucher for them.
+    device.present(&world, &[(second, Some(second_verdict)), (first, Some(verdict))]).await;
+    no_voucher(&world, &mut device).await;
+    assert_eq!(world.earned(&device).await, voucher.cumulative);
+    judged(&world, &mut device).await;
+    assert_eq!(device.voucher(&world).await.cumulative, voucher.cumulative.checked_add(price).unwrap());
+    world.check_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_voucher_did_not_name_is_named_by_the_next() {
+    let mut world = World::with(|config| config.probation.delay_ms = 300_000).await;
+    let mut device = world.device().await;
+    let (_, price, _) = judged(&world, &mut device).await;
+    world.pass(200_000);
+    let (second, _, verdict) = judged(&world, &mut device).await;
+    // These books know both, and not that a voucher then names the first.
+    let copy = world.store_copy().await;
+    world.pass(150_000);
+    assert_eq!(device.voucher(&world).await.cumulative, price);
+    world.restore(&copy).await;
+    device.begin_anew();
+    device.earned = Some(verdict);
+    device.hello(&world).await;
+    // It did not even get the verdict: the books know that it was accepted.
+    device.present(&world, &[(second, None)]).await;
+    world.pass(301_000);
+    // It names the second alone, or its root would be another.
+    assert_eq!(device.voucher(&world).await.cumulative, price.checked_mul(2).unwrap());
+    assert_eq!(world.earned(&device).await, price.checked_mul(2).unwrap());
+    world.check_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_proves_is_recorded_and_not_paid() {
+    let mut world = World::new().await;
+    let (mut device, mut other) = (world.device().await, world.device().await);
+    admin::drain(&world.hub, other.address(), true).await.unwrap();
+    let copy = world.store_copy().await;
+    let (id, price, verdict) = judged(&world, &mut device).await;
+    device.present(&world, &[(id, None)]).await;
+    assert!(claims(&world, &device).await.is_empty(), "a hub that was never restored knows what it owes");
+    world.restore(&copy).await;
+    for one in [&mut device, &mut other] {
+        one.begin_anew();
+        // Somebody else's verdict, and one that is none.
+        one.hello(&world).await;
+    }
+    other.earned = Some(verdict.clone());
+    other.hello(&world).await;
+    assert_eq!(world.earned(&other).await, Amount::ZERO);
+    let mut forged = verdict.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for frame in [None, Some(forged), Some(b"nothing".to_vec())] {
+        device.present(&world, &[(id, frame)]).await;
+    }
+    let recorded = claims(&world, &device).await;
+    assert_eq!(recorded.len(), 1);
+    assert_eq!((recorded[0].proven, recorded[0].price, recorded[0].owed), (false, price, Amount::ZERO));
+    assert_eq!(world.earned(&device).await, Amount::ZERO);
+    // The proof may come later.
+    device.earned = Some(verdict.clone());
+    device.hello(&world).await;
+    device.present(&world, &[(id, Some(verdict))]).await;
+    assert!(claims(&world, &device).await[0].proven);
+    assert_eq!(device.voucher(&world).await.cumulative, price);
+    world.check_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_open_at_the_backup_and_may_have_been_paid_since_is_given_out_anew() {
+    let mut world = World::new().await;
+    let mut device = world.device().await;
+    let job = world.submit(1, 1).await;
+    let offer = device.take(&world).await;
+    let copy = world.store_copy().await;
+    let shown = device.outcome(&world, &offer, "x").await;
+    device.reveal(&world, &shown).await;
+    device.verdict(&world, &offer).await;
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+    let verdict = device.verdict_frame(&world, offer.id);
+    world.restore(&copy).await;
+    device.begin_anew();
+    // It says that it still has the work, and shows that it was paid.
+    device.epoch = 1;
+    device.held = vec![offer.id];
+    device.earned = Some(verdict);
+    let (unwanted, _) = device.hello(&world).await;
+    assert_eq!(unwanted, [offer.id]);
+    device.reveal(&world, &shown).await;
+    assert_eq!(world.earned(&device).await, offer.price, "once");
+    device.held.clear();
+    let again = device.take(&world).await;
+    assert_ne!(again.id, offer.id);
+    let shown = device.outcome(&world, &again, "x").await;
+    device.reveal(&world, &shown).await;
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+    assert_eq!(world.earned(&device).await, offer.price.checked_mul(2).unwrap(), "it was done twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_not_offered_what_it_would_refuse_to_be_owed() {
+    let world = World::with(|config| config.probation.delay_ms = 600_000).await;
+    let mut device = world.device().await;
+    device.limit = device.ask.minimum.checked_mul(2);
+    device.hello(&world).await;
+    work(&world, &mut device).await;
+    work(&world, &mut device).await;
+    let third = world.submit(1, 1).await;
+    let reason = async {
+        while !world.tasks(third).await[0].reason.contains("exposure") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(crate::world::SOON, reason).await.expect("it is said why");
+    assert!(device.offer_already(&world).is_none());
+    // Vouchers make room.
+    world.pass(601_000);
+    device.voucher(&world).await;
+    device.take(&world).await;
 }

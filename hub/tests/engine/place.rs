@@ -34,6 +34,7 @@ fn live(number: u16) -> Live {
             resources,
             ask: Ask { minimum: Amount::from_units(5), ..Ask::default() },
             missing_limits: String::new(),
+            exposure_limit: Some(Amount::from_units(100)),
         },
         enrolled_ms: 0,
         last_seen_ms: 0,
@@ -49,6 +50,9 @@ fn live(number: u16) -> Live {
         network: None,
         taken: Resources::default(),
         open: 0,
+        promised: Amount::ZERO,
+        owed: Amount::ZERO,
+        records: std::collections::HashMap::new(),
         seen_ms: 0,
         takeovers: Vec::new(),
     }
@@ -65,6 +69,9 @@ fn need(holders: &[Holder]) -> Need<'_> {
         holders,
         apart: true,
         probation_assignments: 2,
+        image_class: "registry.test/tool",
+        probation_results: 3,
+        established: false,
     }
 }
 
@@ -88,12 +95,14 @@ fn spoil(live: &mut Live, constraint: Constraint) {
         Constraint::Subnet => live.network = Some(NETWORK),
         Constraint::Reputation => (live.device.state, live.open) = (DeviceState::Probation, 2),
         Constraint::Tried => live.device.address = Address([9; 20]),
-        // The device itself says these two, when it refuses.
-        Constraint::Exposure | Constraint::Unsupported => {}
+        // Of what is asked for 5, with 96 it would be owed 101.
+        Constraint::Exposure => (live.owed, live.promised) = (Amount::from_units(90), Amount::from_units(6)),
+        // The device itself says this, when it refuses.
+        Constraint::Unsupported => {}
     }
 }
 
-const PRODUCED: [Constraint; 14] = [
+const PRODUCED: [Constraint; 15] = [
     Constraint::Offline,
     Constraint::State,
     Constraint::Arch,
@@ -107,6 +116,7 @@ const PRODUCED: [Constraint; 14] = [
     Constraint::Owner,
     Constraint::Subnet,
     Constraint::Reputation,
+    Constraint::Exposure,
     Constraint::Tried,
 ];
 
@@ -192,12 +202,13 @@ fn a_fleet_follows_labels_and_gives_back_what_was_taken_once() {
     assert_eq!(fleet.get(&address).unwrap().region.as_deref(), Some("south"));
     let (id, resources) = (AssignmentId([1; 16]), need(&[]).resources);
     for _ in 0..2 {
-        fleet.take(id, address, resources);
+        fleet.take(id, address, resources, Amount::from_units(7));
     }
-    assert_eq!(fleet.get(&address).unwrap().free().cpu_millis, 3000);
+    let busy = fleet.get(&address).unwrap();
+    assert_eq!((busy.free().cpu_millis, busy.promised.units()), (3000, 7));
     for _ in 0..2 {
         fleet.release(&id);
     }
     let free = fleet.get(&address).unwrap();
-    assert_eq!((free.free().cpu_millis, free.open), (4000, 0));
+    assert_eq!((free.free().cpu_millis, free.open, free.promised.units()), (4000, 0, 0));
 }

@@ -58,7 +58,7 @@ impl Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let authority = setup.hub.authority.read().await;
-        let identity = authority.issue_server(&[], SystemTime::now()).unwrap();
+        let identity = authority.issue_server(&[], SystemTime::now(), Duration::from_secs(86_400)).unwrap();
         let config = content::config(&identity, &authority.trust()).unwrap();
         drop(authority);
         let (sender, receiver) = watch::channel(config);

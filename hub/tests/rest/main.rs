@@ -16,5 +16,6 @@ mod problems;
 mod registry;
 mod resolve;
 mod roles;
+mod serving;
 mod stream;
 mod support;

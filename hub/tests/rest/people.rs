@@ -91,6 +91,41 @@ async fn owners_bring_delegations_and_see_their_devices() {
 }
 
 #[tokio::test]
+async fn an_owner_can_be_admitted_before_the_first_delegation() {
+    let setup = Setup::new().await;
+    let key = IdentityKey::generate();
+    let path = route::fill(route::OWNER_ADMIT, key.address());
+    for _ in 0..2 {
+        let admitted = setup.post(&path, "operator", &json!({})).await;
+        assert_eq!((admitted.status, &admitted.json()["admitted"]), (StatusCode::OK, &json!(true)));
+        assert_eq!(admitted.json()["devices"], 0);
+    }
+    let expires = setup.hub.now_ms() / 1000 + 600;
+    let with = |delegation| json!({ "uses": 0, "ttl_s": 0, "delegation": delegation });
+    let bring = async |who: &str, secret: &[u8]| {
+        setup.post(route::JOIN_TOKENS, who, &with(delegation(&setup.hub, &key, secret, expires))).await
+    };
+    // Whoever proves to have the key first is who it belongs to, and stays admitted.
+    assert_eq!(bring("owner", b"one").await.status, StatusCode::CREATED);
+    let mine = setup.get(route::ME, "owner").await.json()["owner"].clone();
+    assert!(mine.as_str().unwrap().eq_ignore_ascii_case(&format!("0x{}", key.address())));
+    let owners = setup.get(route::OWNERS, "operator").await.json();
+    assert!(
+        owners["owners"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["address"] == mine && one["admitted"] == true)
+    );
+
+    // One that the operator brought is nobody else's.
+    let other = IdentityKey::generate();
+    let theirs = |secret: &[u8]| with(delegation(&setup.hub, &other, secret, expires));
+    assert_eq!(setup.post(route::JOIN_TOKENS, "operator", &theirs(b"two")).await.status, StatusCode::CREATED);
+    assert_eq!(setup.post(route::JOIN_TOKENS, "owner", &theirs(b"three")).await.problem(), "conflict");
+}
+
+#[tokio::test]
 async fn credit_is_granted_once_for_each_key() {
     let setup = Setup::new().await;
     let grant = async |key: &str, buyer: &str, amount: &str| {

@@ -62,7 +62,7 @@ async fn every_route_lets_in_whom_the_table_names() {
         // An owner needs a delegation: without one it is forbidden.
         with(json!({ "uses": 1, "ttl_s": 60 }), case(post.clone(), route::JOIN_TOKENS.into(), staff, &[])),
         case(get.clone(), route::OWNERS.into(), staff, &[]),
-        case(post.clone(), route::fill(route::OWNER_ADMIT, device), &[], staff),
+        case(post.clone(), route::fill(route::OWNER_ADMIT, device), staff, &[]),
         case(get.clone(), route::LEDGER.into(), &ROLES, &[]),
         with(
             json!({ "buyer": "buyer", "amount": "1" }),

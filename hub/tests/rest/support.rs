@@ -74,6 +74,7 @@ impl Setup {
         let mut config =
             HubConfig { data: folder.path().join("hub").display().to_string(), ..HubConfig::default() };
         config.limits.content_bytes = 1 << 20;
+        config.probation.check_budget = Amount::ZERO.into();
         config.content.free_bytes = 1 << 20;
         // The tests' registries.
         config.registry.private = vec!["127.0.0.1".to_owned()];
@@ -172,6 +173,7 @@ impl Setup {
                         },
                         ask: Ask { minimum: "0.01".parse().unwrap(), ..Ask::default() },
                         missing_limits: "[]".to_owned(),
+                        exposure_limit: Some("5".parse().unwrap()),
                     };
                     tx.describe_device(&address, &described, now).await?;
                     tx.device(&address).await

@@ -77,7 +77,7 @@ fn messages(frame: &Frame<'_>) {
         result::Up { Commit Reveal Failed }
         result::Down { Closed Verdict }
         pay::Down { Issue }
-        pay::Up { Held }
+        pay::Up { Held Present }
         ack::Down { Ack }
         beat::Up { Beat }
         log::Up { Chunk }

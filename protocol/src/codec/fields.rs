@@ -85,10 +85,15 @@ impl<'a, T: Decode<'a>> Decode<'a> for Option<T> {
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         if reader.nil() { Ok(None) } else { T::decode(reader).map(Some) }
     }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
 }
 
 /// Defines a structure that travels as an array of its fields, in their order. Fields may be added at the end
-/// and never removed: an older reader skips them, a newer one must be told apart by the negotiated version.
+/// and never removed: an older reader skips them, and to a newer one they are `None` where they are optional (others
+/// must be told apart by the negotiated version).
 macro_rules! structure {
     ($(#[$meta:meta])* pub struct $name:ident $(<$life:lifetime>)? {
         $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)*
@@ -123,10 +128,16 @@ macro_rules! structure {
         fn decode(reader: &mut $crate::codec::Reader<$life>) -> Result<Self, $crate::codec::DecodeError> {
             const FIELDS: usize = $crate::codec::structure!(@count $($field)*);
             let length = reader.array(FIELDS + $crate::codec::UNKNOWN_FIELDS)?;
-            if length < FIELDS {
-                return Err($crate::codec::DecodeError::Fields);
-            }
-            let value = Self { $($field: $crate::codec::Decode::decode(reader)?,)* };
+            let mut left = length;
+            let value = Self {
+                $($field: if left > 0 {
+                    left -= 1;
+                    $crate::codec::Decode::decode(reader)?
+                } else {
+                    $crate::codec::Decode::absent().ok_or($crate::codec::DecodeError::Fields)?
+                },)*
+            };
+            let _ = left;
             for _ in FIELDS..length {
                 reader.skip()?;
             }

@@ -1,11 +1,22 @@
 //! Reads MessagePack from a slice, borrowing what it finds.
 
-use rmp::{
-    Marker,
-    decode::{self as msgpack, Bytes, NumValueReadError, ValueReadError},
+use super::{
+    DecodeError, Dialect,
+    marker::{Family, Marker, NIL, extend_sign},
 };
 
-use super::{DecodeError, Dialect};
+const NUMBERS: [Family; 2] = [Family::Unsigned, Family::Signed];
+const ALL: [Family; 9] = [
+    Family::Nil,
+    Family::Bool,
+    Family::Unsigned,
+    Family::Signed,
+    Family::Text,
+    Family::Bytes,
+    Family::Array,
+    Family::Map,
+    Family::Other,
+];
 
 /// Reads values one after the other. Every method leaves the reader where it was when it fails with
 /// [`DecodeError::Truncated`], so that a stream can wait for more bytes.
@@ -48,14 +59,27 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Trailing) }
     }
 
-    fn take<T>(
-        &mut self,
-        read: impl FnOnce(&mut Bytes<'a>) -> Result<T, DecodeError>,
-    ) -> Result<T, DecodeError> {
-        let mut bytes = Bytes::new(self.rest);
-        let value = read(&mut bytes)?;
-        self.rest = bytes.remaining_slice();
-        Ok(value)
+    /// The marker that comes next, if it is of one of these families.
+    fn expect(&self, families: &[Family]) -> Result<Marker, DecodeError> {
+        let byte = self.rest.first().ok_or(DecodeError::Truncated)?;
+        Marker::of(*byte).filter(|marker| families.contains(&marker.family)).ok_or(DecodeError::Type)
+    }
+
+    /// Reads a marker and the number that belongs to it.
+    fn head(&mut self, families: &[Family]) -> Result<(Marker, u64), DecodeError> {
+        let marker = self.expect(families)?;
+        let start = self.rest;
+        self.rest = &self.rest[1..];
+        match self.take_slice(u64::from(marker.width)) {
+            Ok(number) => {
+                let number = number.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+                Ok((marker, number.wrapping_add(marker.base)))
+            }
+            Err(error) => {
+                self.rest = start;
+                Err(error)
+            }
+        }
     }
 
     fn take_slice(&mut self, length: u64) -> Result<&'a [u8], DecodeError> {
@@ -65,15 +89,9 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// What kind of value comes next, without reading it.
-    #[must_use]
-    pub fn peek(&self) -> Option<Marker> {
-        self.rest.first().map(|byte| Marker::from_u8(*byte))
-    }
-
     /// Reads `nil` if it comes next, and says whether it did.
     pub fn nil(&mut self) -> bool {
-        let is_nil = self.peek() == Some(Marker::Null);
+        let is_nil = self.rest.first() == Some(&NIL);
         if is_nil {
             self.rest = &self.rest[1..];
         }
@@ -85,7 +103,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`] and [`DecodeError::Type`].
     pub fn bool(&mut self) -> Result<bool, DecodeError> {
-        self.take(|bytes| msgpack::read_bool(bytes).map_err(value_error))
+        self.head(&[Family::Bool]).map(|(_, value)| value == 1)
     }
 
     /// Reads an unsigned integer of any width.
@@ -93,7 +111,12 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`], [`DecodeError::Type`], and [`DecodeError::Value`] for a negative one.
     pub fn unsigned(&mut self) -> Result<u64, DecodeError> {
-        self.take(|bytes| msgpack::read_int(bytes).map_err(number_error))
+        match self.head(&NUMBERS)? {
+            (Marker { family: Family::Signed, width, .. }, number) => {
+                u64::try_from(extend_sign(number, width)).map_err(|_| DecodeError::Value)
+            }
+            (_, number) => Ok(number),
+        }
     }
 
     /// Reads a signed integer of any width.
@@ -101,7 +124,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`], [`DecodeError::Type`], and [`DecodeError::Value`] above 2^63 - 1.
     pub fn signed(&mut self) -> Result<i64, DecodeError> {
-        self.take(|bytes| msgpack::read_int(bytes).map_err(number_error))
+        match self.head(&NUMBERS)? {
+            (Marker { family: Family::Signed, width, .. }, number) => Ok(extend_sign(number, width)),
+            (_, number) => i64::try_from(number).map_err(|_| DecodeError::Value),
+        }
     }
 
     /// Reads the head of an array of at most `most` elements.
@@ -111,7 +137,7 @@ impl<'a> Reader<'a> {
     /// [`DecodeError::Type`], [`DecodeError::Length`].
     pub fn array(&mut self, most: usize) -> Result<usize, DecodeError> {
         let start = self.rest;
-        let length = self.take(|bytes| msgpack::read_array_len(bytes).map_err(value_error))?;
+        let (_, length) = self.head(&[Family::Array])?;
         self.bounded(start, length, 1, most)
     }
 
@@ -121,14 +147,14 @@ impl<'a> Reader<'a> {
     /// As [`Reader::array`].
     pub fn map(&mut self, most: usize) -> Result<usize, DecodeError> {
         let start = self.rest;
-        let length = self.take(|bytes| msgpack::read_map_len(bytes).map_err(value_error))?;
+        let (_, length) = self.head(&[Family::Map])?;
         self.bounded(start, length, 2, most)
     }
 
     fn bounded(
         &mut self,
         start: &'a [u8],
-        length: u32,
+        length: u64,
         bytes_each: usize,
         most: usize,
     ) -> Result<usize, DecodeError> {
@@ -149,14 +175,9 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`], [`DecodeError::Type`], [`DecodeError::Length`].
     pub fn bytes(&mut self, most: usize) -> Result<&'a [u8], DecodeError> {
-        let is_bin = matches!(self.peek(), Some(Marker::Bin8 | Marker::Bin16 | Marker::Bin32));
-        match (is_bin, self.dialect) {
-            (true, _) => self.string(most, |bytes| msgpack::read_bin_len(bytes).map_err(value_error)),
-            (false, Dialect::Raw) => {
-                self.string(most, |bytes| msgpack::read_str_len(bytes).map_err(value_error))
-            }
-            (false, Dialect::Current) if self.rest.is_empty() => Err(DecodeError::Truncated),
-            (false, Dialect::Current) => Err(DecodeError::Type),
+        match self.dialect {
+            Dialect::Current => self.string(most, &[Family::Bytes]),
+            Dialect::Raw => self.string(most, &[Family::Bytes, Family::Text]),
         }
     }
 
@@ -165,19 +186,15 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::Truncated`], [`DecodeError::Type`], [`DecodeError::Length`], [`DecodeError::Utf8`].
     pub fn text(&mut self, most: usize) -> Result<&'a str, DecodeError> {
-        let bytes = self.string(most, |bytes| msgpack::read_str_len(bytes).map_err(value_error))?;
+        let bytes = self.string(most, &[Family::Text])?;
         core::str::from_utf8(bytes).map_err(|_| DecodeError::Utf8)
     }
 
-    fn string(
-        &mut self,
-        most: usize,
-        head: impl FnOnce(&mut Bytes<'a>) -> Result<u32, DecodeError>,
-    ) -> Result<&'a [u8], DecodeError> {
+    fn string(&mut self, most: usize, families: &[Family]) -> Result<&'a [u8], DecodeError> {
         let start = self.rest;
-        let length = self.take(head)?;
+        let (_, length) = self.head(families)?;
         let read = if usize::try_from(length).is_ok_and(|length| length <= most) {
-            self.take_slice(u64::from(length))
+            self.take_slice(length)
         } else {
             Err(DecodeError::Length)
         };
@@ -209,50 +226,12 @@ impl<'a> Reader<'a> {
 
     /// Steps over a value without what is nested in it, and says how many values those are.
     fn skip_head(&mut self) -> Result<u64, DecodeError> {
-        let marker = self.take(|bytes| msgpack::read_marker(bytes).map_err(|_| DecodeError::Truncated))?;
-        let (width, base) = match marker {
-            Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => (0, 0),
-            Marker::U8 | Marker::I8 => (0, 1),
-            Marker::U16 | Marker::I16 | Marker::FixExt1 => (0, 2),
-            Marker::U32 | Marker::I32 | Marker::F32 => (0, 4),
-            Marker::FixExt2 => (0, 3),
-            Marker::FixExt4 => (0, 5),
-            Marker::U64 | Marker::I64 | Marker::F64 => (0, 8),
-            Marker::FixExt8 => (0, 9),
-            Marker::FixExt16 => (0, 17),
-            Marker::FixStr(length) => (0, u64::from(length)),
-            Marker::FixArray(length) => return Ok(u64::from(length)),
-            Marker::FixMap(length) => return Ok(u64::from(length) * 2),
-            Marker::Str8 | Marker::Bin8 => (1, 0),
-            Marker::Ext8 => (1, 1),
-            Marker::Str16 | Marker::Bin16 | Marker::Array16 | Marker::Map16 => (2, 0),
-            Marker::Ext16 => (2, 1),
-            Marker::Str32 | Marker::Bin32 | Marker::Array32 | Marker::Map32 => (4, 0),
-            Marker::Ext32 => (4, 1),
-            Marker::Reserved => return Err(DecodeError::Type),
-        };
-        let length = self.take_slice(width)?.iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
-        match marker {
-            Marker::Array16 | Marker::Array32 => Ok(length),
-            Marker::Map16 | Marker::Map32 => Ok(length * 2),
-            _ => self.take_slice(length + base).map(|_| 0),
-        }
-    }
-}
-
-fn value_error<E: rmp::decode::RmpReadErr>(error: ValueReadError<E>) -> DecodeError {
-    match error {
-        ValueReadError::TypeMismatch(_) => DecodeError::Type,
-        ValueReadError::InvalidMarkerRead(_) | ValueReadError::InvalidDataRead(_) => DecodeError::Truncated,
-    }
-}
-
-fn number_error<E: rmp::decode::RmpReadErr>(error: NumValueReadError<E>) -> DecodeError {
-    match error {
-        NumValueReadError::TypeMismatch(_) => DecodeError::Type,
-        NumValueReadError::OutOfRange => DecodeError::Value,
-        NumValueReadError::InvalidMarkerRead(_) | NumValueReadError::InvalidDataRead(_) => {
-            DecodeError::Truncated
+        let (marker, number) = self.head(&ALL)?;
+        match marker.family {
+            Family::Array => Ok(number),
+            Family::Map => Ok(number * 2),
+            Family::Text | Family::Bytes | Family::Other => self.take_slice(number).map(|_| 0),
+            Family::Nil | Family::Bool | Family::Unsigned | Family::Signed => Ok(0),
         }
     }
 }

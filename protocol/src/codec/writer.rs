@@ -1,8 +1,9 @@
 //! Writes MessagePack into a buffer of the caller's.
 
-use rmp::encode as msgpack;
-
-use super::{Dialect, EncodeError};
+use super::{
+    Dialect, EncodeError,
+    marker::{ARRAY, BYTES, FALSE, Lengths, MAP, NIL, RAW, SIGNED, TEXT, TRUE, UNSIGNED},
+};
 
 /// Writes values one after the other into a buffer that does not grow.
 #[derive(Debug)]
@@ -37,12 +38,23 @@ impl<'b> Writer<'b> {
         &self.buffer[..self.written]
     }
 
-    fn put<E>(&mut self, write: impl FnOnce(&mut &mut [u8]) -> Result<(), E>) -> Result<(), EncodeError> {
-        let mut rest = &mut self.buffer[self.written..];
-        let before = rest.len();
-        write(&mut rest).map_err(|_| EncodeError::Full)?;
-        self.written += before - rest.len();
-        Ok(())
+    /// Writes a marker and the last `width` bytes of a number behind it, all or nothing.
+    fn put(&mut self, marker: u8, number: u64, width: usize) -> Result<(), EncodeError> {
+        let mut head = [0; 9];
+        head[0] = marker;
+        head[1..=width].copy_from_slice(&number.to_be_bytes()[8 - width..]);
+        self.raw(&head[..=width])
+    }
+
+    fn put_length(&mut self, lengths: Lengths, length: usize) -> Result<(), EncodeError> {
+        let number = length as u64;
+        match (lengths.short, u8::try_from(length), lengths.one, u16::try_from(length)) {
+            (Some((first, most)), Ok(length), _, _) if length <= most => self.put(first | length, 0, 0),
+            (_, Ok(_), Some(marker), _) => self.put(marker, number, 1),
+            (_, _, _, Ok(_)) => self.put(lengths.two, number, 2),
+            _ if u32::try_from(length).is_ok() => self.put(lengths.four, number, 4),
+            _ => Err(EncodeError::Length),
+        }
     }
 
     /// Writes bytes as they are: values that are encoded already.
@@ -50,7 +62,7 @@ impl<'b> Writer<'b> {
     /// # Errors
     /// [`EncodeError::Full`].
     pub fn raw(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        let room = self.buffer.get_mut(self.written..self.written + bytes.len()).ok_or(EncodeError::Full)?;
+        let room = self.buffer[self.written..].get_mut(..bytes.len()).ok_or(EncodeError::Full)?;
         room.copy_from_slice(bytes);
         self.written += bytes.len();
         Ok(())
@@ -61,7 +73,7 @@ impl<'b> Writer<'b> {
     /// # Errors
     /// [`EncodeError::Full`].
     pub fn nil(&mut self) -> Result<(), EncodeError> {
-        self.put(|rest| msgpack::write_nil(rest))
+        self.put(NIL, 0, 0)
     }
 
     /// Writes a truth value.
@@ -69,7 +81,7 @@ impl<'b> Writer<'b> {
     /// # Errors
     /// [`EncodeError::Full`].
     pub fn bool(&mut self, value: bool) -> Result<(), EncodeError> {
-        self.put(|rest| msgpack::write_bool(rest, value))
+        self.put(if value { TRUE } else { FALSE }, 0, 0)
     }
 
     /// Writes an unsigned integer in its shortest form.
@@ -77,7 +89,13 @@ impl<'b> Writer<'b> {
     /// # Errors
     /// [`EncodeError::Full`].
     pub fn unsigned(&mut self, value: u64) -> Result<(), EncodeError> {
-        self.put(|rest| msgpack::write_uint(rest, value).map(drop))
+        match value {
+            0..=0x7f => self.put(value.to_be_bytes()[7], 0, 0),
+            0x80..=0xff => self.put(UNSIGNED[0], value, 1),
+            0x100..=0xffff => self.put(UNSIGNED[1], value, 2),
+            0x1_0000..=0xffff_ffff => self.put(UNSIGNED[2], value, 4),
+            _ => self.put(UNSIGNED[3], value, 8),
+        }
     }
 
     /// Writes a signed integer in its shortest form.
@@ -85,7 +103,15 @@ impl<'b> Writer<'b> {
     /// # Errors
     /// [`EncodeError::Full`].
     pub fn signed(&mut self, value: i64) -> Result<(), EncodeError> {
-        self.put(|rest| msgpack::write_sint(rest, value).map(drop))
+        let bits = value.cast_unsigned();
+        match value {
+            0.. => self.unsigned(bits),
+            -0x20..0 => self.put(bits.to_be_bytes()[7], 0, 0),
+            -0x80..-0x20 => self.put(SIGNED[0], bits, 1),
+            -0x8000..-0x80 => self.put(SIGNED[1], bits, 2),
+            -0x8000_0000..-0x8000 => self.put(SIGNED[2], bits, 4),
+            _ => self.put(SIGNED[3], bits, 8),
+        }
     }
 
     /// Writes the head of an array; its elements follow.
@@ -93,8 +119,7 @@ impl<'b> Writer<'b> {
     /// # Errors
     /// [`EncodeError::Full`], and [`EncodeError::Length`] beyond 2^32 - 1 elements.
     pub fn array(&mut self, length: usize) -> Result<(), EncodeError> {
-        let length = u32::try_from(length).map_err(|_| EncodeError::Length)?;
-        self.put(|rest| msgpack::write_array_len(rest, length).map(drop))
+        self.put_length(ARRAY, length)
     }
 
     /// Writes the head of a map; its keys and values follow in turn.
@@ -102,8 +127,7 @@ impl<'b> Writer<'b> {
     /// # Errors
     /// [`EncodeError::Full`], and [`EncodeError::Length`] beyond 2^32 - 1 entries.
     pub fn map(&mut self, length: usize) -> Result<(), EncodeError> {
-        let length = u32::try_from(length).map_err(|_| EncodeError::Length)?;
-        self.put(|rest| msgpack::write_map_len(rest, length).map(drop))
+        self.put_length(MAP, length)
     }
 
     /// Writes a byte string.
@@ -111,11 +135,7 @@ impl<'b> Writer<'b> {
     /// # Errors
     /// [`EncodeError::Full`], and [`EncodeError::Length`] beyond 2^32 - 1 bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        let length = u32::try_from(bytes.len()).map_err(|_| EncodeError::Length)?;
-        match self.dialect {
-            Dialect::Current => self.put(|rest| msgpack::write_bin_len(rest, length).map(drop))?,
-            Dialect::Raw => self.raw_head(length)?,
-        }
+        self.put_length(if self.dialect == Dialect::Raw { RAW } else { BYTES }, bytes.len())?;
         self.raw(bytes)
     }
 
@@ -124,26 +144,7 @@ impl<'b> Writer<'b> {
     /// # Errors
     /// [`EncodeError::Full`], and [`EncodeError::Length`] beyond 2^32 - 1 bytes.
     pub fn text(&mut self, text: &str) -> Result<(), EncodeError> {
-        let length = u32::try_from(text.len()).map_err(|_| EncodeError::Length)?;
-        match self.dialect {
-            Dialect::Current => self.put(|rest| msgpack::write_str_len(rest, length).map(drop))?,
-            Dialect::Raw => self.raw_head(length)?,
-        }
+        self.put_length(if self.dialect == Dialect::Raw { RAW } else { TEXT }, text.len())?;
         self.raw(text.as_bytes())
-    }
-
-    /// The head of the old specification's `raw` family: `fixraw`, `raw16`, `raw32`, where today's has `str8` too.
-    fn raw_head(&mut self, length: u32) -> Result<(), EncodeError> {
-        match (u8::try_from(length), u16::try_from(length)) {
-            (Ok(short @ 0..=31), _) => self.raw(&[0xa0 | short]),
-            (_, Ok(medium)) => {
-                self.raw(&[0xda])?;
-                self.raw(&medium.to_be_bytes())
-            }
-            _ => {
-                self.raw(&[0xdb])?;
-                self.raw(&length.to_be_bytes())
-            }
-        }
     }
 }

@@ -3,9 +3,10 @@
 
 use super::{MAX_EXPLANATION, ack::Position, messages};
 use crate::{
-    codec::{List, Text, structure},
+    amount::Amount,
+    codec::{Bounded, List, Text, structure},
     identity::{AssignmentId, Nonce},
-    message::pay::Statement,
+    message::pay::{MAX_PROOF, Statement},
     resources::{Ask, Class, Resources},
 };
 
@@ -34,6 +35,11 @@ structure! {
         pub missing_limits: List<'a, Text<'a, 200>, 16>,
         /// Up to where it has taken what the hub sent, by kind.
         pub positions: List<'a, Position, 8>,
+        /// What it is willing to be owed without a voucher.
+        pub exposure_limit: Option<Amount>,
+        /// The hub's own frame with the verdict that says the most to have ever been owed: after a restoration it
+        /// proves what the books have lost.
+        pub earned: Option<Bounded<&'a [u8], MAX_PROOF>>,
     }
 }
 

@@ -3,14 +3,19 @@
 use super::messages;
 use crate::{
     amount::Amount,
-    codec::{List, structure},
+    codec::{Bounded, List, structure},
     eip712::{Domain, Voucher},
     hash::Hash,
-    identity::{Address, AssignmentId, Signature},
+    identity::{Address, AssignmentId, Signature, TaskId},
+    result::Usage,
 };
 
 /// How many receipts one voucher is the first to cover at most.
 pub const MAX_COVERED: usize = 1024;
+/// How many receipts are shown at once.
+pub const MAX_PRESENTED: usize = 16;
+/// The longest frame that a hub is shown as proof of what it has signed.
+pub const MAX_PROOF: usize = 4096;
 
 structure! {
     /// A voucher and its signature, for whoever knows the device.
@@ -59,9 +64,40 @@ structure! {
     }
 }
 
+structure! {
+    /// A receipt that no voucher names, as far as its device knows.
+    #[derive(Copy, Eq)]
+    pub struct Presented<'a> {
+        /// Under which lease.
+        pub assignment: AssignmentId,
+        /// Of which task.
+        pub task: TaskId,
+        /// The image's manifest.
+        pub image: Hash,
+        /// The result tree's root.
+        pub result: Hash,
+        /// What it took.
+        pub usage: Usage,
+        /// What was agreed on.
+        pub price: Amount,
+        /// The device's signature of the receipt.
+        pub signature: Signature,
+        /// The hub's own frame with its verdict, where the device has one.
+        pub verdict: Option<Bounded<&'a [u8], MAX_PROOF>>,
+    }
+}
+
+structure! {
+    /// A device shows a hub that was restored the receipts that it has not been paid for.
+    pub struct Present<'a> {
+        /// Some of them.
+        pub receipts: List<'a, Presented<'a>, MAX_PRESENTED>,
+    }
+}
+
 messages! { Pay:
     /// What hubs say.
     Down<'a> { Issue<'a> = 0, }
     /// What devices answer.
-    Up { Held = 1, }
+    Up<'a> { Held = 1, Present<'a> = 2, }
 }

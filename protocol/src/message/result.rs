@@ -98,6 +98,8 @@ structure! {
         pub owed: Amount,
         /// For a person.
         pub explanation: Text<'a, MAX_EXPLANATION>,
+        /// All that was ever owed to the device, this included; said where something is owed.
+        pub earned: Option<Amount>,
     }
 }
 

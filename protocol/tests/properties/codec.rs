@@ -193,6 +193,142 @@ proptest! {
     }
 }
 
+/// What `rmp` makes of a value, and what it reads from noise.
+mod reference {
+    use rmp::{decode as read, encode as write};
+    use sosna_protocol::codec::Writer;
+
+    use super::Tree;
+
+    pub(super) fn written(tree: &Tree, out: &mut Vec<u8>) {
+        match tree {
+            Tree::Nil => write::write_nil(out).unwrap(),
+            Tree::Bool(value) => write::write_bool(out, *value).unwrap(),
+            Tree::Unsigned(value) => drop(write::write_uint(out, *value).unwrap()),
+            Tree::Signed(value) => drop(write::write_sint(out, *value).unwrap()),
+            Tree::Text(value) => write::write_str(out, value).unwrap(),
+            Tree::Bytes(value) => write::write_bin(out, value).unwrap(),
+            Tree::Raw(value) => out.extend_from_slice(value),
+            Tree::List(items) => {
+                write::write_array_len(out, items.len() as u32).unwrap();
+                items.iter().for_each(|item| written(item, out));
+            }
+            Tree::Map(entries) => {
+                write::write_map_len(out, entries.len() as u32).unwrap();
+                for (key, value) in entries {
+                    written(key, out);
+                    written(value, out);
+                }
+            }
+        }
+    }
+
+    /// Writes the head of a list of so many, by us and by them.
+    type Head = (fn(&mut Writer<'_>, usize), fn(&mut Vec<u8>, u32));
+
+    pub(super) const LENGTHS: [Head; 2] = [
+        (
+            |writer, length| writer.array(length).unwrap(),
+            |out, length| {
+                write::write_array_len(out, length).unwrap();
+            },
+        ),
+        (
+            |writer, length| writer.map(length).unwrap(),
+            |out, length| {
+                write::write_map_len(out, length).unwrap();
+            },
+        ),
+    ];
+
+    pub(super) fn signed(mut noise: &[u8]) -> Option<(i64, usize)> {
+        let value = read::read_int(&mut noise).ok()?;
+        Some((value, noise.len()))
+    }
+
+    pub(super) fn unsigned(mut noise: &[u8]) -> Option<(u64, usize)> {
+        let value = read::read_int(&mut noise).ok()?;
+        Some((value, noise.len()))
+    }
+
+    pub(super) fn bool(mut noise: &[u8]) -> Option<(bool, usize)> {
+        let value = read::read_bool(&mut noise).ok()?;
+        Some((value, noise.len()))
+    }
+
+    /// Of an array, a map, a text, a byte string: what length its head claims.
+    pub(super) fn lengths(noise: &[u8]) -> [Option<u32>; 4] {
+        let [mut a, mut b, mut c, mut d] = [noise; 4];
+        [
+            read::read_array_len(&mut a).ok(),
+            read::read_map_len(&mut b).ok(),
+            read::read_str_len(&mut c).ok(),
+            read::read_bin_len(&mut d).ok(),
+        ]
+    }
+}
+
+proptest! {
+    #[test]
+    fn rmp_writes_the_same(tree in tree()) {
+        let mut theirs = Vec::new();
+        reference::written(&tree, &mut theirs);
+        prop_assert_eq!(written(&tree, Dialect::Current), theirs);
+    }
+
+    #[test]
+    fn rmp_reads_the_same(head in any::<u8>(), noise in vec(any::<u8>(), 0..12)) {
+        let noise = [&[head][..], &noise].concat();
+        let read = |reader: &Reader<'_>| reader.rest().len();
+        let mut reader = Reader::new(&noise);
+        let ours = reader.signed().ok();
+        prop_assert_eq!(ours.map(|value| (value, read(&reader))), reference::signed(&noise));
+        let mut reader = Reader::new(&noise);
+        let ours = reader.unsigned().ok();
+        prop_assert_eq!(ours.map(|value| (value, read(&reader))), reference::unsigned(&noise));
+        let mut reader = Reader::new(&noise);
+        let ours = reader.bool().ok();
+        prop_assert_eq!(ours.map(|value| (value, read(&reader))), reference::bool(&noise));
+
+        // What they find in a head, we find too, as far as the bytes are there.
+        let long = [&noise[..], &vec![0; 1 << 17]].concat();
+        let theirs = reference::lengths(&long);
+        let there = |length: Option<u32>, most: usize| length.map(|n| n as usize).filter(|n| *n <= most);
+        let start = || Reader::new(&long);
+        prop_assert_eq!(start().array(1 << 16).ok(), there(theirs[0], 1 << 16));
+        prop_assert_eq!(start().map(1 << 16).ok(), there(theirs[1], 1 << 16));
+        let text = start().text(1 << 16);
+        if text != Err(DecodeError::Utf8) {
+            prop_assert_eq!(text.ok().map(str::len), there(theirs[2], 1 << 16));
+        }
+        prop_assert_eq!(start().bytes(1 << 16).ok().map(<[u8]>::len), there(theirs[3], 1 << 16));
+    }
+}
+
+/// Heads at every edge where one more byte is needed.
+#[test]
+fn rmp_writes_the_same_lengths() {
+    let edges = [0, 1, 15, 16, 31, 32, 255, 256, 65_535, 65_536, u32::MAX];
+    for length in edges {
+        for (ours, theirs) in reference::LENGTHS {
+            let (mut buffer, mut expected) = ([0; 9], Vec::new());
+            let mut writer = Writer::new(&mut buffer);
+            ours(&mut writer, length as usize);
+            theirs(&mut expected, length);
+            assert_eq!(writer.bytes_written(), expected, "{length}");
+        }
+        if length < 100_000 {
+            let text = Tree::Text("t".repeat(length as usize));
+            let bytes = Tree::Bytes(vec![7; length as usize]);
+            for tree in [text, bytes] {
+                let mut expected = Vec::new();
+                reference::written(&tree, &mut expected);
+                assert_eq!(written(&tree, Dialect::Current), expected, "{length}");
+            }
+        }
+    }
+}
+
 /// A head that claims four milliards of elements costs no more than its five bytes.
 #[test]
 fn claims_are_not_believed() {

@@ -189,10 +189,12 @@ pub fn refused() -> impl Strategy<Value = enrol::Refused<'static>> {
 pub fn hello() -> impl Strategy<Value = hello::Hello<'static>> {
     let head = (any::<u16>(), any::<u16>(), nonce(), text(), class(), resources(), ask());
     let tail = (list(assignment_id()), proptest::option::of(statement()), list(text()), list(position()));
-    (head, tail).prop_map(
+    let proof = (proptest::option::of(amount()), proptest::option::of(blob()));
+    (head, tail, proof).prop_map(
         |(
             (oldest, newest, nonce, agent, class, resources, ask),
             (held, voucher, missing_limits, positions),
+            (exposure_limit, earned),
         )| {
             hello::Hello {
                 oldest,
@@ -206,6 +208,8 @@ pub fn hello() -> impl Strategy<Value = hello::Hello<'static>> {
                 voucher,
                 missing_limits,
                 positions,
+                exposure_limit,
+                earned,
             }
         },
     )
@@ -339,12 +343,14 @@ pub fn reveal() -> impl Strategy<Value = result::Reveal> {
 pub fn verdict() -> impl Strategy<Value = result::Verdict<'static>> {
     use result::Judgement as J;
     let judgements = [J::Accepted, J::Surplus, J::Wrong, J::Late, J::Void, J::NotRevealed];
-    (assignment_id(), select(judgements.to_vec()), amount(), text()).prop_map(
-        |(assignment, judgement, owed, explanation)| result::Verdict {
+    let earned = proptest::option::of(amount());
+    (assignment_id(), select(judgements.to_vec()), amount(), text(), earned).prop_map(
+        |(assignment, judgement, owed, explanation, earned)| result::Verdict {
             assignment,
             judgement,
             owed,
             explanation,
+            earned,
         },
     )
 }
@@ -359,6 +365,23 @@ pub fn failed() -> impl Strategy<Value = result::Failed<'static>> {
 
 pub fn issue() -> impl Strategy<Value = pay::Issue<'static>> {
     (statement(), list(assignment_id())).prop_map(|(statement, covers)| pay::Issue { statement, covers })
+}
+
+pub fn present() -> impl Strategy<Value = pay::Present<'static>> {
+    let verdict = proptest::option::of(blob());
+    let one = (assignment_id(), task_id(), hash(), hash(), usage(), amount(), signature(), verdict).prop_map(
+        |(assignment, task, image, result, usage, price, signature, verdict)| pay::Presented {
+            assignment,
+            task,
+            image,
+            result,
+            usage,
+            price,
+            signature,
+            verdict,
+        },
+    );
+    list(one).prop_map(|receipts| pay::Present { receipts })
 }
 
 pub fn held() -> impl Strategy<Value = pay::Held> {

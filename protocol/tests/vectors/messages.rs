@@ -132,6 +132,8 @@ fn messages() {
             voucher: Some(statement()),
             missing_limits: List::new(&[Bounded("disk: the file system has no quotas")]),
             positions: POSITIONS,
+            exposure_limit: Some(Amount::SNM),
+            earned: Some(Bounded(&[0xee; 3])),
         }),
         vector(&hello::Welcome {
             nonce: NONCE,
@@ -171,10 +173,23 @@ fn messages() {
             judgement: result::Judgement::Accepted,
             owed: Amount::from_units(u128::MAX),
             explanation,
+            earned: Some(Amount::from_units(u128::MAX)),
         }),
         vector(&result::Failed { assignment: ID, cause: Cause::NoImage, explanation }),
         vector(&pay::Issue { statement: statement(), covers: List::new(&[ID]) }),
         vector(&pay::Held { cumulative: Amount::from_units(1) }),
+        vector(&pay::Present {
+            receipts: List::new(&[pay::Presented {
+                assignment: ID,
+                task: TaskId([0xa2; 16]),
+                image: Hash([0x42; 32]),
+                result: Hash([0x40; 32]),
+                usage: Usage { cpu_ns: 1, peak_memory: 2, wall_ms: 3 },
+                price: Amount::SNM,
+                signature: Signature([0xcd; 65]),
+                verdict: Some(Bounded(&[0xee; 3])),
+            }]),
+        }),
         vector(&ack::Ack { positions: POSITIONS }),
         vector(&beat::Beat {
             assignments: List::new(&[beat::Progress {

@@ -50,19 +50,21 @@ pub(super) fn measure(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn
         Ok(world.sosna_json::<serde_json::Value>(&["devices"])?.to_string().contains("\"online\":true"))
     })?;
     thread::sleep(SETTLED);
-    let idle = Memory::of(&agent, 1)?;
+    let idle = Memory::of(&group, 1)?;
     idle.figures("idle", &mut figures);
     figures.push(Measured::new("idle control group", megabytes(group.bytes()?), "MB"));
 
     world.sosna(&["ledger", "credit", "admin", "10"])?;
     let source = format!("oci:{}", image.display());
     let request = ["run", "--detach", "--memory", "64M", "--disk", "16M", "--timeout", "2m", &source];
-    world.sosna(&request)?;
-    until("the task did not start", || Ok(Memory::of(&agent, 2).is_ok_and(|one| one.processes > 1)))?;
+    let job = world.sosna(&request)?;
+    until("the task did not start", || Ok(group.processes()?.len() == 2))?;
     thread::sleep(SETTLED);
-    let busy = Memory::of(&agent, 2)?;
+    let busy = Memory::of(&group, 2)?;
     busy.figures("with a task", &mut figures);
     figures.push(Measured::new("with a task control group", megabytes(group.bytes()?), "MB"));
+    world.sosna(&["cancel", job.trim()])?;
+    until("the task did not end", || Ok(group.processes()?.len() == 1))?;
     world.stop();
     Ok(figures)
 }
@@ -112,16 +114,15 @@ struct Memory {
 }
 
 impl Memory {
-    /// Reads it once at least so many processes run.
-    fn of(agent: &Path, least: usize) -> Result<Self, Box<dyn Error>> {
+    /// Reads it once so many processes run.
+    fn of(group: &Group, processes: usize) -> Result<Self, Box<dyn Error>> {
         // Pages that wait to be written count as dirty although nothing of ours keeps them so.
         nix::unistd::sync();
         let mut memory = Self { processes: 0, sums: BTreeMap::new() };
-        for process in fs::read_dir("/proc")?.flatten().map(|entry| entry.path()) {
-            if fs::read_link(process.join("exe")).ok().as_deref() != Some(agent) {
+        for process in group.processes()? {
+            let Ok(text) = fs::read_to_string(Path::new("/proc").join(process).join("smaps_rollup")) else {
                 continue;
-            }
-            let Ok(text) = fs::read_to_string(process.join("smaps_rollup")) else { continue };
+            };
             memory.processes += 1;
             for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
                 if let Some(kilobytes) =
@@ -131,9 +132,13 @@ impl Memory {
                 }
             }
         }
-        match memory.processes >= least {
+        match memory.processes == processes {
             true => Ok(memory),
-            false => Err(BenchError::Late(format!("{} processes of the agent run", memory.processes)).into()),
+            false => Err(BenchError::Late(format!(
+                "{} processes of the agent run, not {processes}",
+                memory.processes
+            ))
+            .into()),
         }
     }
 
@@ -155,6 +160,11 @@ impl Group {
         let path = root.join(format!("sosna-bench-{}", std::process::id()));
         fs::create_dir(&path)?;
         Ok(Self(path))
+    }
+
+    /// The agent and its shims; containers have groups of their own.
+    fn processes(&self) -> io::Result<Vec<String>> {
+        Ok(fs::read_to_string(self.0.join("cgroup.procs"))?.lines().map(str::to_owned).collect())
     }
 
     fn bytes(&self) -> Result<u64, Box<dyn Error>> {

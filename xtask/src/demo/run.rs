@@ -80,6 +80,10 @@ impl Demo<'_> {
         live.say(&format!("picture   {}", picture.display()));
         live.say(&format!("price     {} SNM, all of it owed to devices", job.price.spent));
         live.say(&format!("time      {:.1} s from the hub's start", begun.elapsed().as_secs_f32()));
+        // All devices are on this machine: what one lacks, all lack.
+        for limit in witnesses.first().map(|one| one.own.missing_limits.as_slice()).unwrap_or_default() {
+            live.say(&format!("not here  {limit}"));
+        }
         for fault in &judgement.faults {
             live.say(&format!("WRONG     {fault}"));
         }

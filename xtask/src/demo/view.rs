@@ -78,6 +78,8 @@ impl DeviceList {
 pub(super) struct StatusView {
     pub(super) device: Option<String>,
     pub(super) hub: Option<String>,
+    #[serde(default)]
+    pub(super) missing_limits: Vec<String>,
     pub(super) earnings: EarningsView,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::exec;
 use crate::stage::{LONGEST, Outcome, Run, Stage, StageError};
-use crate::tools::bare::Bare;
+use crate::tools::bare::{self, Bare};
 use crate::tools::cargo::{CARGO_DENY, Found};
 use crate::tools::programs::path_with_programs;
 
@@ -18,10 +18,16 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "demo", needs: &["build"], run: demo },
     Stage { name: "no-std", needs: &[], run: no_std },
     Stage { name: "fuzz", needs: &["build"], run: fuzz },
+    Stage { name: "buildroot", needs: &[], run: buildroot },
 ];
 
 /// Building the targets and running each for its time; more means that one hangs.
 const FUZZ_AT_MOST: Duration = Duration::from_secs(30 * 60);
+
+/// The protocol on a microcontroller.
+const FIRMWARE: &str = "sosna-firmware";
+/// It takes seconds; more means that it hangs.
+const FIRMWARE_AT_MOST: Duration = Duration::from_secs(120);
 
 type Result = std::result::Result<Outcome, StageError>;
 
@@ -105,8 +111,19 @@ fn no_std(run: &mut Run<'_>) -> Result {
     run.line.now("looking for a compiler");
     let bare = Bare::obtain(run.tree)?;
     run.step(&format!("with {}", bare.describe()));
-    let good = run.command(&mut bare.build(run.tree, "sosna-protocol"), None)?;
-    Ok(Outcome::when(good, "sosna-protocol needs a standard library"))
+    if !run.command(&mut bare.build(run.tree, FIRMWARE)?, None)? {
+        return Ok(Outcome::Failed("sosna-protocol needs a standard library or an allocator".into()));
+    }
+    run.line.now("looking for an emulator");
+    let firmware = bare::built(run.tree, FIRMWARE);
+    let before = run.log.lines().len();
+    let good = run.command(&mut bare::emulate(run.tree, &firmware)?, Some(FIRMWARE_AT_MOST))?;
+    // How much flash and memory it took.
+    run.log.lines()[before..].iter().for_each(|line| run.line.step(line));
+    Ok(Outcome::when(
+        good,
+        "on a microcontroller the protocol's answers are other ones, or it needs more than there is",
+    ))
 }
 
 fn fuzz(run: &mut Run<'_>) -> Result {
@@ -121,4 +138,22 @@ fn fuzz(run: &mut Run<'_>) -> Result {
         .current_dir(run.tree.root());
     let good = run.command(&mut command, Some(FUZZ_AT_MOST))?;
     Ok(Outcome::when(good, "a target crashed, or the targets do not build"))
+}
+
+/// Buildroot reads all its packages once for each question and board; more means that it asks for something.
+const BUILDROOT_AT_MOST: Duration = Duration::from_secs(15 * 60);
+
+fn buildroot(run: &mut Run<'_>) -> Result {
+    let Some(folder) = std::env::var_os("BUILDROOT_DIR").filter(|f| !f.is_empty()) else {
+        return Ok(Outcome::Skipped("BUILDROOT_DIR does not name an unpacked release of Buildroot".into()));
+    };
+    let mut command = std::process::Command::new(run.tree.root().join("buildroot/utils/check"));
+    command.current_dir(run.tree.root()).arg(folder);
+    // Not `Run::command`: what the check skips is a part of this stage, not one of cargo's tests.
+    let line = run.line;
+    let good =
+        exec::run(&mut command, Some(BUILDROOT_AT_MOST), &mut run.log, |text| line.now(text))?.success();
+    let skipped = run.log.lines().iter().filter_map(|l| l.strip_prefix("SKIPPED "));
+    run.skipped.extend(skipped.map(str::to_owned));
+    Ok(Outcome::when(good, "Buildroot does not take the tree in buildroot/ as it is"))
 }

@@ -1,4 +1,5 @@
-//! A compiler for a bare microcontroller, to prove that sosna-protocol has no standard library under it.
+//! A compiler for a bare microcontroller, and an emulator of one: to prove that sosna-protocol has neither a standard
+//! library nor an allocator under it.
 //!
 //! Uses the installed target where there is one, else the installed source of the standard library, else
 //! Debian's compiler with its source, unpacked. The build has a target folder of its own: its flags would
@@ -13,10 +14,17 @@ use std::process::Command;
 use crate::exec;
 use crate::oci::elf::{self, ElfError};
 use crate::paths::Tree;
+use crate::tools::programs::{self, ProgramsError};
 use sosna_apt::{Apt, AptError};
 
-/// The microcontroller: Cortex-M4 and M7 without an operating system.
-pub const TARGET: &str = "thumbv7em-none-eabi";
+/// The microcontroller: Cortex-M3 without an operating system.
+pub const TARGET: &str = "thumbv7m-none-eabi";
+
+/// Debian's package of the emulator, and the program in it.
+const QEMU: (&str, &str) = ("qemu-system-arm", "usr/bin/qemu-system-arm");
+
+/// How it is built: for size.
+const PROFILE: &str = "dist";
 
 /// What can go wrong when the compiler is looked for.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +34,12 @@ pub enum BareError {
         "neither the target {TARGET} nor the standard library's source is installed, and Debian's could not be had; `rustup target add {TARGET}` helps"
     )]
     Packages(#[source] AptError),
+    /// Nothing to link with.
+    #[error("there is no linker for {TARGET}; installing `lld` helps")]
+    Linker(#[source] ProgramsError),
+    /// Nothing to run it on.
+    #[error("there is no emulator of a microcontroller; installing `qemu-system-arm` helps")]
+    Emulator(#[source] ProgramsError),
     /// Debian's compiler lacks a library.
     #[error("Debian's compiler could not be put together")]
     Libraries(#[source] ElfError),
@@ -78,21 +92,58 @@ impl Bare {
         }
     }
 
-    /// The command that builds a package of the workspace for the target.
-    #[must_use]
-    pub fn build(&self, tree: &Tree, package: &str) -> Command {
+    /// The command that builds a program of the workspace for the target, as small as what devices get.
+    ///
+    /// # Errors
+    /// [`BareError`], where there is no linker.
+    pub fn build(&self, tree: &Tree, package: &str) -> Result<Command, BareError> {
         let mut command = exec::cargo();
-        command.current_dir(tree.root()).args(["build", "--package", package, "--target", TARGET]);
-        command.arg("--target-dir").arg(tree.target().join("bare"));
+        command.current_dir(tree.root()).args(["build", "--profile", PROFILE, "--package", package]);
+        command.args(["--target", TARGET, "--target-dir"]).arg(folder(tree));
+        let linker = format!("CARGO_TARGET_{}_LINKER", TARGET.to_uppercase().replace('-', "_"));
+        command.env(linker, linker_of(tree)?);
         if *self != Self::Installed {
-            // build-std is unstable; the variable opens it for this one build. `alloc` because rmp names it,
-            // though nothing of ours calls it.
-            command.arg("-Zbuild-std=core,alloc").env("RUSTC_BOOTSTRAP", "1");
+            // build-std is unstable; the variable opens it for this one build. Without `alloc` on purpose: whatever
+            // names it does not compile.
+            command.arg("-Zbuild-std=core").env("RUSTC_BOOTSTRAP", "1");
         }
         if let Self::Debian(rustc) = self {
             command.env("RUSTC", rustc);
         }
-        command
+        Ok(command)
+    }
+}
+
+/// Where [`Bare::build`] puts a program.
+#[must_use]
+pub fn built(tree: &Tree, program: &str) -> PathBuf {
+    folder(tree).join(TARGET).join(PROFILE).join(program)
+}
+
+fn folder(tree: &Tree) -> PathBuf {
+    tree.target().join("bare")
+}
+
+/// The command that runs firmware in an emulated LM3S6965: it ends with the exit code that the firmware says.
+///
+/// # Errors
+/// [`BareError::Emulator`], where there is no emulator.
+pub fn emulate(tree: &Tree, firmware: &Path) -> Result<Command, BareError> {
+    let mut command = Command::new(programs::find(tree, QEMU.0, QEMU.1).map_err(BareError::Emulator)?);
+    command
+        .args(["-M", "lm3s6965evb", "-nodefaults", "-nic", "none", "-nographic"])
+        .args(["-semihosting-config", "enable=on,target=native", "-kernel"])
+        .arg(firmware);
+    Ok(command)
+}
+
+/// LLVM's linker: the toolchain's own, else the system's, else Debian's.
+fn linker_of(tree: &Tree) -> Result<PathBuf, BareError> {
+    let host = ["x86_64", "aarch64"].map(|arch| format!("lib/rustlib/{arch}-unknown-linux-gnu/bin/rust-lld"));
+    let own = sysroot().and_then(|root| host.iter().map(|path| root.join(path)).find(|path| path.is_file()));
+    match own {
+        Some(path) => Ok(path),
+        None => programs::find(tree, "lld", "usr/bin/ld.lld").map_err(BareError::Linker),
     }
 }
 

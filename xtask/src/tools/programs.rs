@@ -37,28 +37,49 @@ pub enum ProgramsError {
 /// # Errors
 /// [`ProgramsError`].
 pub fn path_with_programs(tree: &Tree) -> Result<OsString, ProgramsError> {
-    let bin = tree.tools().join("programs/bin");
+    for (package, program) in PROGRAMS {
+        starter(tree, package, program)?;
+    }
+    let old = env::var_os("PATH").unwrap_or_default();
+    let all = [folder(tree).join("bin")].into_iter().chain(env::split_paths(&old));
+    Ok(env::join_paths(all).unwrap_or(old))
+}
+
+/// One program: that of `PATH`, or what starts the one of Debian's `package`, where it is `program`.
+///
+/// # Errors
+/// [`ProgramsError`].
+pub fn find(tree: &Tree, package: &str, program: &str) -> Result<PathBuf, ProgramsError> {
+    let name = Path::new(program).file_name().unwrap_or_default();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let here = env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file());
+    here.map_or_else(|| starter(tree, package, program), Ok)
+}
+
+fn folder(tree: &Tree) -> PathBuf {
+    tree.tools().join("programs")
+}
+
+/// Unpacks a program and makes the file that starts it.
+fn starter(tree: &Tree, package: &str, program: &str) -> Result<PathBuf, ProgramsError> {
+    let bin = folder(tree).join("bin");
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| ProgramsError::Write { path, source }
     };
     fs::create_dir_all(&bin).map_err(failed(&bin))?;
-    for (package, program) in PROGRAMS {
-        let Unpacked { program, libraries, .. } = unpack(tree, package, program)?;
-        let starter = bin.join(program.file_name().unwrap_or_default());
+    let Unpacked { program, libraries, .. } = unpack(tree, package, program)?;
+    let starter = bin.join(program.file_name().unwrap_or_default());
+    if package.ends_with("-static") {
+        // Tests put the file itself into images.
+        fs::copy(&program, &starter).map_err(failed(&starter))?;
+    } else {
         // The unpacked libraries are for this program alone: in everybody's path they would replace the system's.
         let text = format!("#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{}' \"$@\"\n", program.display());
-        if package.ends_with("-static") {
-            // Tests put the file itself into images.
-            fs::copy(&program, &starter).map_err(failed(&starter))?;
-        } else {
-            fs::write(&starter, text).map_err(failed(&starter))?;
-        }
-        fs::set_permissions(&starter, fs::Permissions::from_mode(0o755)).map_err(failed(&starter))?;
+        fs::write(&starter, text).map_err(failed(&starter))?;
     }
-    let old = env::var_os("PATH").unwrap_or_default();
-    let all = [bin].into_iter().chain(env::split_paths(&old));
-    Ok(env::join_paths(all).unwrap_or(old))
+    fs::set_permissions(&starter, fs::Permissions::from_mode(0o755)).map_err(failed(&starter))?;
+    Ok(starter)
 }
 
 /// Unpacks Debian's `package` with what it needs, and finds `program` (a path within it).
@@ -66,6 +87,6 @@ pub fn path_with_programs(tree: &Tree) -> Result<OsString, ProgramsError> {
 /// # Errors
 /// [`ProgramsError`].
 pub fn unpack(tree: &Tree, package: &str, program: &str) -> Result<Unpacked, ProgramsError> {
-    let root = tree.tools().join("programs").join(package);
+    let root = folder(tree).join(package);
     Ok(Apt::new(&tree.tools()).program(package, program, &root)?)
 }

@@ -68,11 +68,26 @@ impl Bench {
     }
 
     fn seal_as<M: Message>(&self, signer: &IdentityKey, audience: Address, message: &M) -> Vec<u8> {
+        self.sealed(signer, audience, 1, message)
+    }
+
+    /// As a hub whose store was restored so often.
+    fn seal_in<M: Message>(&self, epoch: u32, message: &M) -> Vec<u8> {
+        self.sealed(&self.hub, self.node.device, epoch, message)
+    }
+
+    fn sealed<M: Message>(
+        &self,
+        signer: &IdentityKey,
+        audience: Address,
+        epoch: u32,
+        message: &M,
+    ) -> Vec<u8> {
         self.counter.set(self.counter.get() + 1);
         let meta = Meta {
             sender: signer.address(),
             audience,
-            epoch: 1,
+            epoch,
             counter: self.counter.get(),
             expires_ms: NOT_BEFORE_MS + 365 * 24 * 3_600_000,
         };
@@ -106,6 +121,7 @@ impl Bench {
             },
             _ => match pay::Up::read(frame).unwrap() {
                 pay::Up::Held(held) => format!("held {}", held.cumulative),
+                pay::Up::Present(present) => format!("present {}", present.receipts.len()),
             },
         };
         queued.iter().map(|queued| name(&Frame::decode(&queued.frame).unwrap())).collect()
@@ -335,6 +351,7 @@ fn verdict_and_voucher_settle_the_account() {
         judgement: Judgement::Accepted,
         owed: Amount::SNM,
         explanation: Bounded(""),
+        earned: Some(Amount::SNM),
     };
     assert_eq!(bench.say(&verdict).unwrap(), Reaction::End(vec![id]));
     let exposure = bench.node.store.exposure().unwrap();
@@ -356,6 +373,55 @@ fn verdict_and_voucher_settle_the_account() {
     let mut forged = issue.clone();
     forged.statement.signature = Signature([1; 65]);
     assert!(matches!(bench.say(&forged), Err(Refused::Voucher(VoucherError::Signature(_)))));
+}
+
+#[test]
+fn a_restored_hub_is_shown_once_what_no_voucher_names() {
+    let bench = Bench::new();
+    let nonce = Nonce([3; 16]);
+    let welcome = |epoch, unwanted: &[AssignmentId]| {
+        let welcome = Welcome {
+            nonce,
+            version: 1,
+            time_ms: NOT_BEFORE_MS,
+            beat_ms: 1000,
+            lease_ms: 2000,
+            positions: List::default(),
+            unwanted: List::new(unwanted),
+            main: Bounded(""),
+            content: Bounded(""),
+        };
+        let frame = bench.seal_in(epoch, &welcome);
+        let topic = Topic::down(bench.node.device, Kind::Hello).text();
+        receive(&bench.node, &topic, &frame, Some(&nonce)).unwrap()
+    };
+    welcome(1, &[]);
+    bench.say(&bench.assign()).unwrap();
+    let receipt = bench.finish();
+    let id = receipt.assignment;
+    welcome(2, &[]);
+    assert!(bench.answers(Kind::Pay).is_empty(), "what is still being delivered takes its usual way");
+    let verdict = Verdict {
+        assignment: id,
+        judgement: Judgement::Accepted,
+        owed: Amount::SNM,
+        explanation: Bounded(""),
+        earned: Some(Amount::SNM),
+    };
+    let frame = bench.seal(&verdict);
+    bench.take(Kind::Result, &frame).unwrap();
+    assert_eq!(bench.node.store.earned_frame().unwrap(), Some(frame.clone()));
+    for _ in 0..2 {
+        welcome(3, &[]);
+    }
+    assert_eq!(bench.answers(Kind::Pay), ["present 1"]);
+    let queued = bench.node.store.outbox(Kind::Pay, 0, 10).unwrap();
+    let said = Frame::decode(&queued[0].frame).unwrap();
+    let pay::Up::Present(present) = pay::Up::read(&said).unwrap() else { panic!("nothing is shown") };
+    let shown = present.receipts.iter().next().unwrap();
+    assert_eq!((shown.assignment, shown.price), (id, receipt.price));
+    assert_eq!(shown.verdict.map(|frame| frame.0.to_vec()), Some(frame));
+    shown.signature.verify(&receipt.digest(&bench.assign().domain()), &bench.node.device).unwrap();
 }
 
 #[test]

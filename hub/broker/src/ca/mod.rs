@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use authority::Authority;
 pub use device::IssuedCertificate;
-pub use server::{SERVER_VALIDITY, ServerIdentity};
+pub use server::ServerIdentity;
 
 const CURRENT: &str = "ca.pem";
 const NEXT: &str = "next.pem";

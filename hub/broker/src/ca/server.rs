@@ -18,9 +18,6 @@ use super::{
     files,
 };
 
-/// How long a listener's certificate is valid: 30 days. It is replaced after twenty.
-pub const SERVER_VALIDITY: Duration = Duration::from_secs(30 * 86_400);
-
 /// What a hub is always reachable by, whatever is configured.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -30,6 +27,7 @@ pub struct ServerIdentity {
     key: PrivatePkcs8KeyDer<'static>,
     key_pem: String,
     not_after: SystemTime,
+    validity: Duration,
 }
 
 impl fmt::Debug for ServerIdentity {
@@ -57,10 +55,10 @@ impl ServerIdentity {
         self.not_after
     }
 
-    /// When it should be replaced: a third of [`SERVER_VALIDITY`] before its end.
+    /// When it should be replaced: a third of its validity before its end.
     #[must_use]
     pub fn replace_at(&self) -> SystemTime {
-        self.not_after.checked_sub(SERVER_VALIDITY / 3).unwrap_or(SystemTime::UNIX_EPOCH)
+        self.not_after.checked_sub(self.validity / 3).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     pub(crate) fn chain_pem(&self) -> String {
@@ -74,11 +72,17 @@ impl ServerIdentity {
 
 impl CertificateAuthority {
     /// Issues a certificate for the listeners: `names` are the host names and IP addresses that devices dial;
-    /// the loopback names are always among them. Valid for [`SERVER_VALIDITY`] from `now`, dated a day back.
+    /// the loopback names are always among them. Valid for `validity` (in whole seconds) from `now`, dated a day
+    /// back.
     ///
     /// # Errors
-    /// [`CaError::Issue`] if a name is no host name (not ASCII, say).
-    pub fn issue_server(&self, names: &[String], now: SystemTime) -> Result<ServerIdentity, CaError> {
+    /// [`CaError::Issue`] if a name is no host name (not ASCII, say), [`CaError::Dates`].
+    pub fn issue_server(
+        &self,
+        names: &[String],
+        now: SystemTime,
+        validity: Duration,
+    ) -> Result<ServerIdentity, CaError> {
         let mut all = names.to_vec();
         all.extend(LOOPBACK.map(String::from));
         all.sort();
@@ -95,13 +99,18 @@ impl CertificateAuthority {
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(SerialNumber::from_slice(&random_serial()?.0));
         params.not_before = start - BACKDATED;
-        params.not_after = start + SERVER_VALIDITY;
+        params.not_after = i64::try_from(validity.as_secs())
+            .ok()
+            .and_then(|seconds| start.checked_add(time::Duration::seconds(seconds)))
+            .and_then(|end| end.replace_nanosecond(0).ok())
+            .ok_or(CaError::Dates)?;
         let certificate = params.signed_by(&key, self.current.issuer()).map_err(CaError::Issue)?;
         Ok(ServerIdentity {
             chain: vec![certificate.der().clone(), self.current.certificate().clone()],
             key: PrivatePkcs8KeyDer::from(key.serialize_der()),
             key_pem: key.serialize_pem(),
             not_after: params.not_after.into(),
+            validity,
         })
     }
 }

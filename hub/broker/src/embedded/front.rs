@@ -112,6 +112,11 @@ impl Front {
         self.address
     }
 
+    /// Whether it listens.
+    pub(super) fn is_listening(&self) -> bool {
+        !self.accepting.is_finished()
+    }
+
     /// Serves new connections with `identity`.
     pub(super) fn replace(&self, identity: &ServerIdentity) -> Result<(), BrokerError> {
         let fresh = certified(identity)?;

@@ -160,6 +160,12 @@ impl Broker for EmbeddedBroker {
         had
     }
 
+    fn is_serving(&self) -> bool {
+        // Held only while one listener takes over from another.
+        let main = self.main_task.try_lock().map_or(true, |task| !task.is_finished());
+        main && self.open().is_ok() && !self.inner_task.is_finished() && self.front.is_listening()
+    }
+
     fn connections(&self) -> usize {
         self.main.hooks.sessions.len()
     }
@@ -193,8 +199,11 @@ impl Broker for EmbeddedBroker {
         self.reaper_task.abort();
         let mut task = self.main_task.lock().await;
         task.abort();
-        // Its end is that of the listening socket. A cancelled task is what was asked for.
-        let _ = (&mut *task).await;
+        // Its end is that of the listening socket. A cancelled task is what was asked for; one that has ended already
+        // must not be asked again.
+        if !task.is_finished() {
+            let _ = (&mut *task).await;
+        }
         let until = Instant::now() + FAREWELL;
         // Again and again, for sessions that were on their way in.
         loop {
@@ -213,5 +222,69 @@ impl Drop for EmbeddedBroker {
         self.inner_task.abort();
         self.reaper_task.abort();
         self.main_task.get_mut().abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::{
+        ca::CertificateAuthority,
+        serial::Serial,
+        service::{Admission, Arrival, Departure, NotTaken, Peer},
+    };
+
+    struct Nobody;
+
+    #[async_trait]
+    impl Handler for Nobody {
+        async fn authorise(&self, _: Address, _: Serial) -> Admission {
+            Admission::Deny("nobody".to_owned())
+        }
+
+        async fn message(&self, _: Peer, _: Kind, _: &[u8]) -> Result<(), NotTaken> {
+            Err(NotTaken::Refused)
+        }
+
+        async fn connected(&self, _: Arrival) {}
+
+        async fn disconnected(&self, _: Address, _: Departure) {}
+    }
+
+    /// Whichever of its listeners dies, the broker does not say that it serves.
+    #[tokio::test]
+    async fn a_broker_of_which_a_part_has_died_does_not_serve() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = CertificateAuthority::create(folder.path()).unwrap();
+        let day = Duration::from_secs(86_400);
+        let identity = authority.issue_server(&[], SystemTime::now(), day).unwrap();
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let dies: [fn(&EmbeddedBroker); 4] = [
+            |broker| broker.main_task.try_lock().unwrap().abort(),
+            |broker| broker.inner_task.abort(),
+            |broker| broker.front.stop(),
+            |broker| broker.closing.store(true, Ordering::Release),
+        ];
+        for die in dies {
+            let config = BrokerConfig { main: local, bootstrap: local, ..BrokerConfig::default() };
+            let trust = authority.trust();
+            let broker = EmbeddedBroker::start(config, &identity, &trust, Arc::new(Nobody)).await.unwrap();
+            assert!(broker.is_serving());
+            broker.reload_certificates(&identity, &trust).await.unwrap();
+            assert!(broker.is_serving(), "another certificate is no death");
+            die(&broker);
+            tokio::time::timeout(Duration::from_secs(5), async {
+                while broker.is_serving() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await
+            .unwrap();
+            broker.shutdown().await;
+        }
     }
 }

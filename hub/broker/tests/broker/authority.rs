@@ -216,7 +216,7 @@ fn a_rotation_survives_being_interrupted_anywhere() {
 fn a_listeners_certificate_names_what_devices_dial() {
     let (_folder, ca) = make();
     let names = ["hub.example".to_owned(), "192.0.2.7".into(), "2001:db8::7".into(), "localhost".into()];
-    let identity = ca.issue_server(&names, SystemTime::now()).unwrap();
+    let identity = ca.issue_server(&names, SystemTime::now(), 30 * DAY).unwrap();
     assert_eq!(identity.chain().len(), 2);
     assert_eq!(identity.chain()[1], *ca.certificate());
     verify(&identity.chain()[0], ca.certificate());
@@ -226,7 +226,7 @@ fn a_listeners_certificate_names_what_devices_dial() {
     let usage = parsed.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.server_auth && !usage.client_auth);
     assert!(!parsed.is_ca());
-    assert!(matches!(ca.issue_server(&["hüb".into()], SystemTime::now()), Err(CaError::Issue(_))));
+    assert!(matches!(ca.issue_server(&["hüb".into()], SystemTime::now(), 30 * DAY), Err(CaError::Issue(_))));
 }
 
 /// Panics unless `authority` signed `certificate`.

@@ -26,6 +26,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing must happen for it to count as not happening.
 pub const QUIET: Duration = Duration::from_millis(300);
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 static PROVIDER: Once = Once::new();
 
 /// The ports on which the hubs of this process listen to everybody.
@@ -120,14 +122,14 @@ impl Hub {
             gate: Semaphore::new(1_000_000),
             allowances: AtomicUsize::new(1_000_000),
         });
-        let identity = ca.issue_server(&[], SystemTime::now()).unwrap();
+        let identity = ca.issue_server(&[], SystemTime::now(), DAY).unwrap();
         let broker = EmbeddedBroker::start(config, &identity, &ca.trust(), recorder.clone()).await.unwrap();
         PUBLIC.lock().unwrap().extend([broker.main_addr().port(), broker.bootstrap_addr().port()]);
         Self { broker, ca, recorder, messages: message_queue, events: event_queue, _folder: folder }
     }
 
     pub fn identity(&self) -> ServerIdentity {
-        self.ca.issue_server(&[], SystemTime::now()).unwrap()
+        self.ca.issue_server(&[], SystemTime::now(), DAY).unwrap()
     }
 
     /// The next message that the handler was given.

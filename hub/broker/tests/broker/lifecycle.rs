@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustls::{
@@ -206,8 +206,10 @@ fn a_listeners_certificate_is_short_lived_and_replaced_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let ca = CertificateAuthority::create(folder.path()).unwrap();
     let now = SystemTime::now();
-    let identity = ca.issue_server(&["hub.example".into()], now).unwrap();
-    assert!(identity.replace_at() > now && identity.replace_at() < identity.not_after());
-    assert!(identity.not_after() <= now + sosna_broker::SERVER_VALIDITY);
+    let identity = ca.issue_server(&["hub.example".into()], now, Duration::from_secs(60)).unwrap();
+    let (replaced, ends) = (identity.replace_at(), identity.not_after());
+    assert!(ends <= now + Duration::from_secs(60) && ends > now + Duration::from_secs(58));
+    assert_eq!(replaced, ends - Duration::from_secs(20), "after two thirds");
+    assert!(matches!(ca.issue_server(&[], now, Duration::MAX), Err(sosna_broker::CaError::Dates)));
     assert!(!format!("{identity:?}").contains("PRIVATE"));
 }

@@ -21,7 +21,9 @@ use data_encoding::BASE64;
 use serde_json::Value;
 use sosna_api::{
     Code, Problem,
-    device::{Device, DeviceDetail, DeviceList, DeviceState, Drain, Labels, Reputation},
+    device::{
+        Claim, ClassReputation, Device, DeviceDetail, DeviceList, DeviceState, Drain, Labels, Reputation,
+    },
     event::LogChunk,
     hub::{HubInfo, Listeners},
     job::{Job, JobDetail, JobList, JobPrice, JobState, NewJob, TaskCounts, Verification},
@@ -161,6 +163,7 @@ async fn me() -> Json<User> {
 
 pub fn task(index: u32, state: TaskState) -> Task {
     Task {
+        checked: false,
         id: TaskId([u8::try_from(index).unwrap(); 16]).into(),
         index,
         state,
@@ -375,6 +378,7 @@ async fn put_content(
 fn a_device(hub: &ScriptedHub) -> Device {
     let inner = hub.inner();
     Device {
+        exposure_limit: Some("0.9".parse().unwrap()),
         address: device_address().into(),
         owner: Address([0x11; 20]).into(),
         hostname: "kitchen-pi".to_owned(),
@@ -409,7 +413,21 @@ async fn device(State(hub): State<ScriptedHub>, Path(address): Path<String>) -> 
     if !known(&address) {
         return refuse(Code::NotFound, "no device has this address");
     }
-    Json(DeviceDetail { device: a_device(&hub), current: Vec::new() }).into_response()
+    let reputation = Reputation { valid: 4, invalid: 1, consecutive_valid: 2, lost: 0, score: 700 };
+    Json(DeviceDetail {
+        device: a_device(&hub),
+        current: Vec::new(),
+        classes: vec![ClassReputation { class: "registry.test/tool".to_owned(), reputation }],
+        claims: vec![Claim {
+            assignment: AssignmentId([0x5e; 16]).into(),
+            price: "0.5".parse().unwrap(),
+            proven: false,
+            vouchered: false,
+            shown_ms: 1,
+            explanation: "nothing proves it".to_owned(),
+        }],
+    })
+    .into_response()
 }
 
 async fn drain(

@@ -180,7 +180,7 @@ async fn look_up(tx: &mut Tx, hub: &Hub, changed: Changed) -> Result<Vec<Change>
         let Some(stored) = tx.task(&task).await?.filter(|task| !whole.contains(&task.id)) else { continue };
         let all = tx.assignments_of_task(&task).await?;
         let Some(place) = all.iter().position(|one| one.id == id) else { continue };
-        let assignment = view::assignment(hub, &all[place], view::round(stored.asked, place));
+        let assignment = view::assignment(hub, &all[place], view::round(&stored, place));
         changes.push(Change::Assignment {
             at_ms,
             job: job.into(),

@@ -2,17 +2,50 @@
 
 use std::collections::HashMap;
 
-use sosna_api::device::{Device, DeviceState, Reputation};
+use sosna_api::device::{Claim, ClassReputation, Device, DeviceState, Reputation};
 use sosna_protocol::{Address, Amount};
-use sosna_store::{Account, Tx};
+use sosna_store::{Account, Record, Tx};
 
-use crate::{admin, error::HubError, fleet::Live};
+use crate::{
+    admin,
+    error::HubError,
+    fleet::{Live, reputation},
+};
 
 /// One device.
 pub(crate) async fn device(tx: &mut Tx, live: &Live) -> Result<Device, HubError> {
     let address = live.device.address;
     let earned = tx.ever_taken(&Account::Device(address)).await?;
     show(tx, live, &HashMap::from([(address, earned)])).await
+}
+
+/// How a device has done with each class of images.
+pub(crate) async fn classes(tx: &mut Tx, live: &Live) -> Result<Vec<ClassReputation>, HubError> {
+    let device = &live.device;
+    let show = |(class, record): (String, Record)| ClassReputation {
+        class,
+        reputation: Reputation {
+            valid: record.valid,
+            invalid: record.invalid,
+            consecutive_valid: record.consecutive,
+            lost: record.failed,
+            score: reputation::within(device, Some(&record)),
+        },
+    };
+    Ok(tx.records_of(&device.address).await?.into_iter().map(show).collect())
+}
+
+/// What a device claims since the hub was restored.
+pub(crate) async fn claims(tx: &mut Tx, address: &Address) -> Result<Vec<Claim>, HubError> {
+    let show = |claim: sosna_store::Claim| Claim {
+        assignment: claim.assignment.into(),
+        price: claim.price.into(),
+        proven: claim.proven,
+        vouchered: claim.voucher.is_some(),
+        shown_ms: claim.shown_ms,
+        explanation: claim.explanation,
+    };
+    Ok(tx.claims_of(address).await?.into_iter().map(show).collect())
 }
 
 /// Many devices.
@@ -28,7 +61,9 @@ pub(crate) async fn devices(tx: &mut Tx, all: &[Live]) -> Result<Vec<Device>, Hu
 async fn show(tx: &mut Tx, live: &Live, earned: &HashMap<Address, Amount>) -> Result<Device, HubError> {
     let device = &live.device;
     let address = device.address;
-    let (vouchered, held) = vouchers(tx, &address).await?;
+    let latest = tx.latest_voucher(&address).await?;
+    let vouchered = latest.map(|latest| latest.statement.cumulative).unwrap_or_default();
+    let held = tx.held(&address).await?;
     // A device that has not greeted yet has said nothing of what it lends.
     let described = (device.described.resources.memory > 0).then_some(&device.described);
     Ok(Device {
@@ -54,6 +89,7 @@ async fn show(tx: &mut Tx, live: &Live, earned: &HashMap<Address, Amount>) -> Re
         earned: earned.get(&address).copied().unwrap_or_default().into(),
         vouchered: vouchered.into(),
         held: held.into(),
+        exposure_limit: device.described.exposure_limit.map(Into::into),
         missing_limits: serde_json::from_str(&device.described.missing_limits).unwrap_or_default(),
         labels: admin::read_labels(&device.labels),
         assignments: live.open,
@@ -69,20 +105,4 @@ fn state(device: &sosna_store::Device) -> DeviceState {
         Stored::Probation => DeviceState::Probation,
         Stored::Trusted => DeviceState::Trusted,
     }
-}
-
-/// The cumulative amounts of the latest voucher, and of the latest one that the device has confirmed.
-async fn vouchers(tx: &mut Tx, device: &Address) -> Result<(Amount, Amount), HubError> {
-    let Some(latest) = tx.latest_voucher(device).await? else { return Ok(Default::default()) };
-    let vouchered = latest.statement.cumulative;
-    // Confirming one confirms all before it: what is held is what the first unconfirmed one began with.
-    let Some(first) = tx.unheld_vouchers(device).await?.into_iter().next() else {
-        return Ok((vouchered, vouchered));
-    };
-    let mut held = first.statement.cumulative;
-    for id in tx.covered_by(device, held).await? {
-        let owed = tx.assignment(&id).await?.map(|one| one.owed).unwrap_or_default();
-        held = held.checked_sub(owed).unwrap_or_default();
-    }
-    Ok((vouchered, held))
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use sosna_api::job::{Job, JobDetail, JobPrice, JobState, TaskCounts};
 use sosna_protocol::identity::TaskId;
-use sosna_store::{Account, Assignment, Task, Tx};
+use sosna_store::{Account, Assignment, Task, TaskCount, Tx};
 
-use super::task::{shown_state, task, unplaced};
+use super::task::{standing, task, unplaced};
 use crate::{error::HubError, hub::Hub, job::JobSpec};
 
 /// A job's specification.
@@ -16,8 +16,7 @@ pub(crate) fn spec_of(job: &sosna_store::Job) -> Result<JobSpec, HubError> {
 
 /// A job as in lists.
 pub(crate) async fn job(tx: &mut Tx, job: &sosna_store::Job) -> Result<Job, HubError> {
-    let tasks = tx.tasks_of(&job.id).await?;
-    summary(tx, job, &spec_of(job)?, &tasks).await
+    summary(tx, job, &spec_of(job)?).await
 }
 
 /// A job with its tasks and their assignments.
@@ -28,7 +27,7 @@ pub(crate) async fn job_detail(
 ) -> Result<JobDetail, HubError> {
     let spec = spec_of(job)?;
     let tasks = tx.tasks_of(&job.id).await?;
-    let summary = summary(tx, job, &spec, &tasks).await?;
+    let summary = summary(tx, job, &spec).await?;
     let mut assignments: HashMap<TaskId, Vec<Assignment>> = HashMap::new();
     for one in tx.assignments_of_job(&job.id).await? {
         assignments.entry(one.task).or_default().push(one);
@@ -41,14 +40,10 @@ pub(crate) async fn job_detail(
     Ok(JobDetail { job: summary, spec: spec.request, tasks })
 }
 
-async fn summary(
-    tx: &mut Tx,
-    job: &sosna_store::Job,
-    spec: &JobSpec,
-    tasks: &[Task],
-) -> Result<Job, HubError> {
+async fn summary(tx: &mut Tx, job: &sosna_store::Job, spec: &JobSpec) -> Result<Job, HubError> {
     let reserved = tx.balance(&Account::Job(job.id)).await?;
-    let counts = count(tasks);
+    let counts = count(&tx.task_counts(&job.id).await?);
+    let explanation = explain(tx, job).await?;
     Ok(Job {
         id: job.id.into(),
         name: Some(job.name.clone()).filter(|name| !name.is_empty()),
@@ -60,7 +55,7 @@ async fn summary(
         price: JobPrice { max: spec.request.max_price, reserved: reserved.into(), spent: job.spent.into() },
         created_ms: job.created_ms,
         finished_ms: job.ended_ms,
-        explanation: explain(job.state.is_final(), tasks),
+        explanation,
     })
 }
 
@@ -75,28 +70,28 @@ const fn state(state: sosna_store::JobState) -> JobState {
     }
 }
 
-fn count(tasks: &[Task]) -> TaskCounts {
+fn count(stored: &[TaskCount]) -> TaskCounts {
     use sosna_api::task::TaskState;
     let mut counts = TaskCounts::default();
-    for task in tasks {
-        counts.total += 1;
-        *match shown_state(task) {
+    for TaskCount { state, well, count } in stored {
+        counts.total += count;
+        *match standing(*state, *well) {
             TaskState::Queued => &mut counts.queued,
             TaskState::Running => &mut counts.running,
             TaskState::Succeeded => &mut counts.succeeded,
             TaskState::Failed => &mut counts.failed,
             TaskState::Cancelled => &mut counts.cancelled,
-        } += 1;
+        } += count;
     }
     counts
 }
 
 /// What is not as wished: why nothing is placed while the job waits, why a task failed once it has ended.
-fn explain(ended: bool, tasks: &[Task]) -> Option<String> {
-    if ended {
-        let failed = |task: &&Task| task.state == sosna_store::TaskState::Failed && !task.reason.is_empty();
-        let first = tasks.iter().find(failed)?;
-        return Some(format!("task {}: {}", first.place, first.reason));
-    }
-    tasks.iter().find_map(unplaced).map(|unplaced| unplaced.explanation)
+async fn explain(tx: &mut Tx, job: &sosna_store::Job) -> Result<Option<String>, HubError> {
+    let ended = job.state.is_final();
+    let Some(first) = tx.first_task_with_reason(&job.id, ended).await? else { return Ok(None) };
+    Ok(match ended {
+        true => Some(format!("task {}: {}", first.place, first.reason)),
+        false => unplaced(&first).map(|unplaced| unplaced.explanation),
+    })
 }

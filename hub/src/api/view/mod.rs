@@ -10,7 +10,7 @@ use sosna_host::manifest::{MAX_MANIFEST, Manifest};
 use sosna_protocol::{Address, Amount, Hash};
 use sosna_store::{Role, Tx};
 
-pub(super) use device::{device, devices};
+pub(super) use device::{claims, classes, device, devices};
 pub(super) use job::{job, job_detail, spec_of};
 pub(super) use task::{assignment, round, task};
 
@@ -40,10 +40,7 @@ pub(super) fn shown_role(role: Role) -> sosna_api::user::Role {
 
 /// What every device has ever earned.
 pub(super) async fn earnings(tx: &mut Tx) -> Result<HashMap<Address, Amount>, HubError> {
-    let earned = |(name, taken, _): (String, Amount, Amount)| {
-        Some((name.strip_prefix("device:")?.parse().ok()?, taken))
-    };
-    Ok(tx.accounts().await?.into_iter().filter_map(earned).collect())
+    Ok(tx.earnings().await?.into_iter().collect())
 }
 
 /// A result's manifest from the content store.

@@ -20,7 +20,7 @@ pub(crate) fn task(
     stored: &sosna_store::Task,
     assignments: &[sosna_store::Assignment],
 ) -> Task {
-    let number = |place: usize| round(stored.asked, place);
+    let number = |place: usize| round(stored, place);
     let shown: Vec<Assignment> =
         assignments.iter().enumerate().map(|(place, one)| assignment(hub, one, number(place))).collect();
     let arch = arch(spec, stored, shown.first().map(|first| *first.class));
@@ -40,6 +40,7 @@ pub(crate) fn task(
         manifest: stored.end.map(|end| end.manifest.into()),
         stdout_counts: spec.stdout_counts(),
         price: assignments.iter().fold(Amount::default(), owed).into(),
+        checked: stored.check.is_some(),
         unplaced_reason: unplaced_reason.filter(|_| stored.ended_ms.is_none()),
         explanation,
         assignments: shown,
@@ -91,19 +92,32 @@ pub(crate) fn assignment(hub: &Hub, stored: &sosna_store::Assignment, round: u32
 
 /// The round of the assignment that was made as number `place` of its task, from 0: the first ones that were asked
 /// for are the first round; each that was needed beyond them is one more.
-pub(crate) fn round(asked: u32, place: usize) -> u32 {
+pub(crate) fn round(task: &sosna_store::Task, place: usize) -> u32 {
+    // One that checks another belongs to the same round.
+    number(task.asked.max(if task.check.is_some() { 2 } else { 1 }), place)
+}
+
+fn number(asked: u32, place: usize) -> u32 {
     let place = u32::try_from(place).unwrap_or(u32::MAX - 2);
-    1 + (place + 1).saturating_sub(asked.max(1))
+    1 + (place + 1).saturating_sub(asked)
 }
 
 /// How a task stands.
 pub(super) fn shown_state(task: &sosna_store::Task) -> TaskState {
-    match task.state {
+    standing(task.state, task.end.is_some_and(|end| end.cause == Cause::Exited && end.exit_code == 0))
+}
+
+/// How a task in this state stands; `well` where its program ended by itself and with exit code 0.
+pub(super) const fn standing(state: StoredState, well: bool) -> TaskState {
+    match state {
         StoredState::Queued => TaskState::Queued,
         StoredState::Running | StoredState::Revealing => TaskState::Running,
         StoredState::Accepted => {
-            let well = task.end.is_some_and(|end| end.cause == Cause::Exited && end.exit_code == 0);
-            if well { TaskState::Succeeded } else { TaskState::Failed }
+            if well {
+                TaskState::Succeeded
+            } else {
+                TaskState::Failed
+            }
         }
         StoredState::Failed => TaskState::Failed,
         StoredState::Cancelled => TaskState::Cancelled,
@@ -132,11 +146,11 @@ fn refusal(stored: &sosna_store::Assignment) -> Option<ReasonText> {
 
 #[cfg(test)]
 mod tests {
-    use super::round;
+    use super::number;
 
     #[test]
     fn each_assignment_beyond_the_first_ones_is_a_round_more() {
-        assert_eq!([0, 1, 2, 3].map(|place| round(2, place)), [1, 1, 2, 3]);
-        assert_eq!([0, 1, 2].map(|place| round(1, place)), [1, 2, 3]);
+        assert_eq!([0, 1, 2, 3].map(|place| number(2, place)), [1, 1, 2, 3]);
+        assert_eq!([0, 1, 2].map(|place| number(1, place)), [1, 2, 3]);
     }
 }

@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use sosna_protocol::{Address, Amount, identity::JobId};
-use sosna_store::{Account, LedgerError, Transfer};
+use sosna_protocol::{
+    Address, Amount, Hash,
+    identity::{AssignmentId, JobId, TaskId},
+};
+use sosna_store::{Account, Claim, LedgerError, Transfer};
 
 use crate::support::Bench;
+
+const DEVICE: Address = Address([1; 20]);
 
 #[derive(Debug, Clone)]
 struct Move {
@@ -108,4 +113,86 @@ async fn a_missing_amount_is_named_and_a_key_counts_once() {
     assert_eq!(left, Amount::ZERO);
     let job = bench.write(|tx| Box::pin(async move { tx.ever_taken(&account(3)).await })).await;
     assert_eq!(job.units(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_with_a_limit_of_debt_never_passes_it_and_gets_back_once() {
+    let bench = Bench::new().await;
+    let (day, check) = (Account::Verification(7), Account::Check(TaskId([1; 16])));
+    let limit = Amount::from_units(100);
+    let book = async |key: &str, from: &Account, to: &Account, units: u128| {
+        let transfer = Transfer {
+            key: key.to_owned(),
+            kind: "reserve",
+            from: from.clone(),
+            to: to.clone(),
+            amount: Amount::from_units(units),
+            job: None,
+            assignment: None,
+            at_ms: 1,
+        };
+        bench.store.write(move |tx| Box::pin(async move { tx.transfer_within(&transfer, limit).await })).await
+    };
+    let debt = async || {
+        let day = day.clone();
+        bench.write(move |tx| Box::pin(async move { tx.debt(&day).await })).await.units()
+    };
+    assert!(book("one", &day, &check, 60).await.unwrap());
+    assert!(!book("one", &day, &check, 60).await.unwrap());
+    let short = book("two", &day, &check, 41).await.unwrap_err();
+    assert!(
+        matches!(short, LedgerError::Funds { available, needed } if available.units() == 40 && needed.units() == 41)
+    );
+    assert!(book("two", &day, &check, 40).await.unwrap());
+    assert_eq!(debt().await, 100);
+    assert!(book("three", &day, &check, 1).await.is_err());
+    for _ in 0..2 {
+        let _ = book("back", &check, &day, 70).await.unwrap();
+    }
+    assert_eq!(debt().await, 30);
+    assert!(book("four", &day, &check, 70).await.unwrap());
+    assert_eq!(debt().await, 100);
+    let entry = bench.write(|tx| Box::pin(async move { tx.entry_by_key("back").await })).await.unwrap();
+    assert_eq!((entry.amount.units(), entry.to.as_str()), (70, "verification:7"));
+    let (taken, given) = bench
+        .write(|tx| Box::pin(async move { tx.accounts().await }))
+        .await
+        .iter()
+        .fold((0, 0), |sum, (_, taken, given)| (sum.0 + taken.units(), sum.1 + given.units()));
+    assert_eq!(taken, given);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_recorded_once_and_only_a_proof_replaces_it() {
+    let bench = Bench::filled().await;
+    let claim = |proven, owed| Claim {
+        device: DEVICE,
+        assignment: AssignmentId([9; 16]),
+        task: TaskId([8; 16]),
+        digest: Hash([7; 32]),
+        price: Amount::from_units(5),
+        owed: Amount::from_units(owed),
+        proven,
+        explanation: "why".to_owned(),
+        shown_ms: 3,
+        voucher: None,
+    };
+    for (proven, owed, is_news) in
+        [(false, 0, true), (false, 0, false), (true, 5, true), (true, 6, false), (false, 0, false)]
+    {
+        let put =
+            bench.write(move |tx| Box::pin(async move { tx.put_claim(&claim(proven, owed)).await })).await;
+        assert_eq!(put, is_news);
+    }
+    let uncovered =
+        async || bench.write(|tx| Box::pin(async move { tx.uncovered_claims(&DEVICE).await })).await;
+    assert_eq!(uncovered().await, [claim(true, 5)]);
+    let amounts = bench.write(|tx| Box::pin(async move { tx.uncovered_amounts(&DEVICE).await })).await;
+    assert_eq!(amounts, [Amount::from_units(5)]);
+    let (id, sum) = (AssignmentId([9; 16]), Amount::from_units(50));
+    bench.write(move |tx| Box::pin(async move { tx.cover_claim(&DEVICE, &id, sum).await })).await;
+    assert!(uncovered().await.is_empty());
+    let named =
+        bench.write(|tx| Box::pin(async move { tx.covered_by(&DEVICE, Amount::from_units(50)).await })).await;
+    assert_eq!(named, [AssignmentId([9; 16])]);
 }

@@ -59,26 +59,26 @@ async fn devices_owners_tokens_and_certificates() {
     write!(bench, |tx| {
         let device = tx.device(&DEVICE).await?.unwrap();
         assert_eq!((device.state, device.owner_admitted), (DeviceState::Probation, false));
-        assert!(
-            tx.admit_owner(&device.owner, true).await? && !tx.admit_owner(&Address([99; 20]), true).await?
-        );
+        tx.admit_owner(&device.owner, 1).await?;
         let described = Described {
             class: CLASS,
             agent: "2".to_owned(),
             resources: Resources { cpu_millis: 1, memory: u64::MAX, disk: 3, inodes: 4, pids: 5 },
             ask: Ask { minimum: Amount::SNM, ..Ask::default() },
             missing_limits: "[]".to_owned(),
+            exposure_limit: Some(Amount::from_units(77)),
         };
         tx.describe_device(&DEVICE, &described, 50).await?;
         for _ in 0..2 {
-            tx.count_valid(&DEVICE, 2).await?;
+            tx.count_valid(&DEVICE, "a/tool", true, 2).await?;
         }
         let device = tx.device(&DEVICE).await?.unwrap();
         assert_eq!((device.state, device.valid, device.consecutive), (DeviceState::Trusted, 2, 2));
+        assert_eq!(device.described.exposure_limit, Some(Amount::from_units(77)));
         assert!(device.owner_admitted && device.last_seen_ms == 50 && device.described.ask == described.ask);
         assert_eq!(device.described.resources.memory, u64::MAX >> 1, "as large as SQL's numbers are");
-        tx.count_invalid(&DEVICE).await?;
-        tx.count_failed(&DEVICE).await?;
+        tx.count_invalid(&DEVICE, "a/tool").await?;
+        tx.count_failed(&DEVICE, "another").await?;
         tx.saw_device(&DEVICE, 60).await?;
         assert!(
             tx.set_device_draining(&DEVICE, true).await?
@@ -88,7 +88,15 @@ async fn devices_owners_tokens_and_certificates() {
         assert_eq!((device.state, device.invalid, device.failed), (DeviceState::Probation, 1, 1));
         assert!(device.draining && device.consecutive == 0 && device.last_seen_ms == 60);
         assert!(tx.set_device_state(&DEVICE, DeviceState::Revoked).await?);
-        tx.count_valid(&DEVICE, 0).await?;
+        tx.count_valid(&DEVICE, "", true, 0).await?;
+        let record = tx.record(&DEVICE, "a/tool").await?.unwrap();
+        assert_eq!((record.valid, record.invalid, record.failed, record.consecutive), (2, 1, 0, 0));
+        tx.count_valid(&DEVICE, "a/tool", false, 1).await?;
+        let record = tx.record(&DEVICE, "a/tool").await?.unwrap();
+        assert_eq!((record.valid, record.consecutive), (3, 0), "nobody confirmed it");
+        let classes: Vec<_> = tx.records_of(&DEVICE).await?.into_iter().map(|(class, _)| class).collect();
+        assert_eq!(classes, ["a/tool", "another"]);
+        assert_eq!(tx.records().await?.len(), 2);
         assert_eq!(
             tx.device(&DEVICE).await?.unwrap().state,
             DeviceState::Revoked,

@@ -109,6 +109,7 @@ pub(crate) fn job() -> NewJob {
         reserved: Amount::from_units(20),
         spent: Amount::ZERO,
         cap: Amount::from_units(10),
+        image_class: "registry.test/tool".to_owned(),
         created_ms: 7,
         ended_ms: None,
     };

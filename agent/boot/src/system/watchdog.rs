@@ -1,0 +1,71 @@
+//! The hardware's watchdog: fed while this process does its work, so that a machine that hangs restarts by itself.
+//! Never disarmed: a shutdown that hangs must end, too.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::fd::AsRawFd as _,
+    time::Duration,
+};
+
+/// What the hardware is asked to wait, in seconds: some cannot wait long.
+const PATIENCE: [libc::c_int; 3] = [60, 30, 15];
+/// `_IOWR('W', 6, int)` (`WDIOC_SETTIMEOUT`).
+const SET_TIMEOUT: u32 = 3 << 30 | 4 << 16 | (b'W' as u32) << 8 | 6;
+
+/// An armed watchdog, or none.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    device: Option<File>,
+    every: Duration,
+}
+
+// === impl Watchdog ===
+
+impl Watchdog {
+    /// Arms the first watchdog of the machine.
+    pub(super) fn arm() -> Self {
+        let device = OpenOptions::new().write(true).open("/dev/watchdog").ok();
+        let patience =
+            device.as_ref().and_then(|device| PATIENCE.iter().find_map(|wanted| set(device, *wanted).ok()));
+        let patience = patience.unwrap_or(10);
+        let every = Duration::from_secs(u64::from(patience) / 4)
+            .clamp(Duration::from_secs(1), Duration::from_secs(10));
+        let mut watchdog = Self { device, every };
+        watchdog.feed(true);
+        watchdog
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.device.is_some()
+    }
+
+    /// How often [`Self::feed`] must be called.
+    pub(super) fn every(&self) -> Duration {
+        self.every
+    }
+
+    /// Feeds it if all is well. Cheap to call.
+    pub(super) fn feed(&mut self, is_well: bool) {
+        if is_well && let Some(device) = &mut self.device {
+            // A write that fails is what the watchdog is for.
+            let _ = device.write_all(&[0]);
+        }
+    }
+}
+
+fn set(device: &File, mut seconds: libc::c_int) -> io::Result<u32> {
+    // SAFETY: the call reads and writes one number.
+    let done = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT as _, &raw mut seconds) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { u32::try_from(seconds).map_err(io::Error::other) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_is_the_kernels() {
+        assert_eq!(SET_TIMEOUT, 0xc004_5706);
+    }
+}
