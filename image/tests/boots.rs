@@ -21,6 +21,10 @@ const LINE: &str = "the stand-in for sosna-init runs\n";
 /// Software emulation of an ARM processor on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(170);
 
+/// QEMU 7.2 sometimes fails at the return from an interrupt with which Linux synchronises a processor that has changed
+/// its own code: seen in about one boot of six on a busy machine, before the first program, whatever the image.
+const EMULATORS_FAULT: &str = "RIP: 0010:do_sync_core";
+
 /// Packages and programs are kept between runs, as those of the other tests.
 fn tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/tools")
@@ -81,7 +85,15 @@ fn boots(test: &str, board: &str) {
     assert_eq!(found.boots[0].state, SlotState::Sound);
     assert_eq!(found.boots[0].root, report.root);
     assert!(found.boots[0].packages[0].starts_with("linux-image-"));
-    let Some(log) = serial(test, &image) else { return };
+    let Some(mut log) = serial(test, &image) else { return };
+    for _ in 0..3 {
+        if !log.contains(EMULATORS_FAULT) {
+            break;
+        }
+        eprintln!("{test}: the emulator failed in {EMULATORS_FAULT}; once more");
+        let Some(again) = serial(test, &image) else { return };
+        log = again;
+    }
     assert!(log.contains(LINE.trim()), "{log}");
 }
 
