@@ -178,8 +178,11 @@ fn pi(
     Ok(())
 }
 
-/// Copies what is no hole.
-fn copy_sparse(from: &Path, to: &Path) -> Result<(), Error> {
+/// Copies an image and leaves holes for what is zero: most of one is.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn copy_sparse(from: &Path, to: &Path) -> Result<(), Error> {
     use std::io::{Seek as _, SeekFrom, Write as _};
     let mut source = File::open(from).map_err(Error::io("open", from))?;
     let mut target = File::create(to).map_err(Error::io("create", to))?;

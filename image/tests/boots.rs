@@ -7,6 +7,7 @@ mod standin;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sosna_image::Error;
@@ -20,6 +21,12 @@ use sosna_image::run::{self, Options};
 const LINE: &str = "the stand-in for sosna-init runs\n";
 /// Software emulation of an ARM processor on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(170);
+
+/// QEMU 7.2 sometimes fails at the return from an interrupt with which Linux synchronises a processor that has changed
+/// its own code: seen in about one boot of six on a busy machine, before the first program, whatever the image.
+const EMULATORS_FAULT: &str = "RIP: 0010:do_sync_core";
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Packages and programs are kept between runs, as those of the other tests.
 fn tools() -> PathBuf {
@@ -57,6 +64,8 @@ fn serial(test: &str, image: &Path) -> Option<String> {
         }
         Err(error) => panic!("{error:?}"),
     };
+    // One at a time: side by side the emulators fail more often.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut child = machine.command.stdin(Stdio::null()).spawn().unwrap();
     let started = Instant::now();
     let read = || String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
@@ -81,7 +90,15 @@ fn boots(test: &str, board: &str) {
     assert_eq!(found.boots[0].state, SlotState::Sound);
     assert_eq!(found.boots[0].root, report.root);
     assert!(found.boots[0].packages[0].starts_with("linux-image-"));
-    let Some(log) = serial(test, &image) else { return };
+    let Some(mut log) = serial(test, &image) else { return };
+    for _ in 0..5 {
+        if !log.contains(EMULATORS_FAULT) {
+            break;
+        }
+        eprintln!("{test}: the emulator failed in {EMULATORS_FAULT}; once more");
+        let Some(again) = serial(test, &image) else { return };
+        log = again;
+    }
     assert!(log.contains(LINE.trim()), "{log}");
 }
 

@@ -41,7 +41,7 @@ fn image(test: &str, folder: &Path) -> Option<PathBuf> {
     match shared {
         Ok(shared) => {
             let path = folder.join("sosna.img");
-            fs::copy(shared, &path).unwrap();
+            sosna_image::run::copy_sparse(shared, &path).unwrap();
             Some(path)
         }
         Err(reason) => {

@@ -201,4 +201,34 @@ mod tests {
         assert!(Fat::open(Cursor::new(vec![0; 4096])).is_err());
         assert!(Fat::format(&mut [0; 1 << 16], 0).is_err());
     }
+
+    /// Whoever made the card made every byte of it.
+    #[test]
+    fn damaged_file_systems_are_errors_and_never_panics() {
+        let mut memory = vec![0; 80 << 20];
+        let fat = Fat::format(&mut memory, 7).unwrap();
+        fat.write("EFI/Linux/a.efi", &[5; 3000]).unwrap();
+        fat.finish().unwrap();
+        let mut seed = 1_u64;
+        for round in 0..3000_usize {
+            let mut change = || {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (seed >> 33) as usize
+            };
+            // The boot sector, the first of the table, and the folders behind the tables.
+            let at = match round % 3 {
+                0 => change() % 512,
+                1 => 32 * 512 + change() % 64,
+                _ => (80 << 20) / 128 + change() % (1 << 16),
+            };
+            let (old, new) = (memory[at], change().to_le_bytes()[0]);
+            memory[at] = new;
+            if let Ok(fat) = Fat::open(Cursor::new(&mut memory[..])) {
+                let _ = fat.list("");
+                let _ = fat.read("EFI/Linux/a.efi");
+                drop(fat);
+            }
+            memory[at] = old;
+        }
+    }
 }

@@ -20,6 +20,9 @@ pub struct Description {
     pub boot: Boot,
     /// Consoles, as the kernel's command line names them; the last is where the first program writes.
     pub console: Vec<String>,
+    /// Further words of the kernel's command line.
+    #[serde(default)]
+    pub arguments: Vec<String>,
     /// Whether images take the credentials of a wireless network: only where the device can use them.
     #[serde(default)]
     pub wifi: bool,

@@ -1,6 +1,6 @@
 //! Commands that only print.
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 use sosna_image::Error;
 use sosna_image::board::Board;
@@ -30,6 +30,8 @@ pub(super) fn boards(args: &BoardsArgs) -> Result<(), Error> {
         return Ok(());
     }
     let mut table = Table::new();
+    // Wrapped to a terminal's width; in a file each board is one line.
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     table.load_style(presets::NOTHING).set_header(["BOARD", "FOR", "KERNEL", "BOOT", "TESTED"]);
     for board in &boards {
         let description = &board.description;

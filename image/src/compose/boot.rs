@@ -79,10 +79,12 @@ impl System {
     }
 
     fn command_line(&self, request: &Request<'_>, slot: Slot) -> String {
-        let consoles: String =
-            request.board.description.console.iter().map(|c| format!(" console={c}")).collect();
+        let description = &request.board.description;
+        let consoles = description.console.iter().map(|console| format!(" console={console}"));
+        let others = description.arguments.iter().map(|word| format!(" {word}"));
+        let more: String = consoles.chain(others).collect();
         format!(
-            "sosna.slot={} sosna.verity={} sosna.board={} sosna.version={}{consoles} panic=-1 quiet",
+            "sosna.slot={} sosna.verity={} sosna.board={} sosna.version={}{more} panic=-1 quiet",
             slot.letter(),
             self.root,
             request.board.name,
