@@ -86,7 +86,7 @@ impl Apt {
     /// A client that keeps its files in `<tools>/apt`.
     #[must_use]
     pub fn new(tools: &Path) -> Self {
-        Self { home: tools.join("apt") }
+        Self { home: absolute(tools).join("apt") }
     }
 
     /// Unpacks packages into the folder `into`, replacing what was there, and says which packages these are.
@@ -189,6 +189,11 @@ fn run(command: &mut Command, name: &'static str) -> Result<Output, AptError> {
     let reason = if telling.is_empty() { text.trim().to_owned() } else { telling.join("; ") };
     let args: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
     Err(AptError::Failed { command: format!("{name} {}", args.join(" ")), reason })
+}
+
+/// apt joins what it is told to folders of its own: paths must begin at the root.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 fn create_dir(path: &Path) -> Result<(), AptError> {

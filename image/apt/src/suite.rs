@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::config::{self, Lists, Sources};
-use super::{AptError, create_dir, remove_dir, run};
+use super::{AptError, absolute, create_dir, remove_dir, run};
 
 /// Keys of Debian's archive, where the system has them as a file of its own.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -56,7 +56,7 @@ impl Suite {
         mirror: Option<&str>,
     ) -> Self {
         Self {
-            home: cache.join(format!("apt-{name}")),
+            home: absolute(cache).join(format!("apt-{name}")),
             name: name.to_owned(),
             components: components.join(" "),
             architectures: architectures.iter().map(ToString::to_string).collect(),
