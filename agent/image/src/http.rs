@@ -70,7 +70,6 @@ impl Http {
         }
         let answer = self.registries.get(&reference, auth, kind, &digest.to_string(), from).await;
         answer.map_err(|error| match error {
-            RegistryError::OtherDigest(own) => SourceError::OtherDigest(own),
             RegistryError::Denied(denied) => SourceError::Denied(denied),
             RegistryError::Unauthorised(status) => SourceError::Unauthorised(status),
             RegistryError::Unreachable(why) => SourceError::Unreachable(why),

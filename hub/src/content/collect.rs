@@ -59,6 +59,7 @@ pub async fn collect(hub: &Arc<Hub>) -> Result<Collected, HubError> {
     let (unused, results) = (now.saturating_sub(keep.unused_ms), now.saturating_sub(keep.results_ms));
     hub.store.write(move |tx| Box::pin(async move { tx.forget_held(unused).await })).await?;
 
+    let before = hub.keeping.stored();
     let store = hub.content.clone();
     let walked = tokio::task::spawn_blocking(move || {
         let (mut old, mut all) = (Vec::new(), 0_u64);
@@ -72,7 +73,8 @@ pub async fn collect(hub: &Arc<Hub>) -> Result<Collected, HubError> {
     });
     let (old, all) =
         walked.await.map_err(|error| HubError::internal("content could not be listed", error))??;
-    hub.keeping.stored.store(all, Ordering::Relaxed);
+    // What came while the folders were read stays counted: rather twice than not at all.
+    hub.keeping.stored.fetch_add(all.wrapping_sub(before), Ordering::Relaxed);
 
     let mut collected = Collected::default();
     for batch in old.chunks(BATCH) {

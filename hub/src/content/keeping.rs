@@ -96,7 +96,8 @@ impl Coming {
         let read = hub.store.read(|tx| {
             Box::pin(async move {
                 let again = tx.held_since(&holder, &name).await?.is_some();
-                Ok::<_, HubError>((again, tx.unused_bytes(&holder).await?))
+                let unused = if again { 0 } else { tx.unused_bytes(&holder).await? };
+                Ok::<_, HubError>((again, unused))
             })
         });
         let (again, unused) = read.await?;

@@ -101,6 +101,8 @@ fn write(
             break;
         }
     }
+    // Before the gate: a large file takes seconds, for which nobody could submit a job.
+    incoming.flush()?;
     // A collection that has just found the same content useless must not remove it after it was sent again.
     let _steady = hub.keeping.gate.blocking_read();
     let is_new = hub.content.length(&name).is_none();

@@ -474,6 +474,7 @@ impl Tx {
     pub async fn uncovered_amounts(&mut self, device: &Address) -> Result<Vec<Amount>, StoreError> {
         let query = sqlx::query(
             "SELECT owed FROM assignments WHERE device = ?1 AND judgement = 'accepted' AND voucher IS NULL
+                AND owed != zeroblob(16)
              UNION ALL SELECT owed FROM claims WHERE device = ?1 AND proven = 1 AND voucher IS NULL",
         );
         self.all(query.bind(&device.0[..]), |row| amount(row, "owed")).await

@@ -224,6 +224,14 @@ impl Incoming {
         Ok(())
     }
 
+    /// Brings what has come so far to the disk, so that keeping it takes no time afterwards.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn flush(&self) -> Result<(), FileError> {
+        self.file.sync_all().map_err(FileError::of("flush", &self.path))
+    }
+
     /// Keeps the content under the name that it has.
     ///
     /// # Errors
@@ -231,7 +239,7 @@ impl Incoming {
     pub fn keep(mut self) -> Result<Hash, FileError> {
         let name = Hash(self.hasher.clone().finalize().into());
         let path = self.store.path(&name);
-        self.file.sync_all().map_err(FileError::of("flush", &self.path))?;
+        self.flush()?;
         let folder = path.parent().expect("content lies in a folder of the store");
         if !folder.is_dir() {
             file::create_folder(folder)?;

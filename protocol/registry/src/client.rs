@@ -17,7 +17,6 @@ use reqwest::{
 use serde::Deserialize;
 
 use crate::{
-    digest::Digest,
     reach::{Denied, Reach},
     reference::{Reference, is_loopback},
 };
@@ -56,13 +55,13 @@ pub enum RegistryAuth {
     Bearer(String),
 }
 
+/// How many repositories' tokens are kept at a time.
+const MOST_TOKENS: usize = 256;
+
 /// Why a registry gave no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// The reference carries a digest of its own, and it is another one.
-    #[error("the reference names {0} itself, which is not what was asked for")]
-    OtherDigest(Digest),
     /// It is where it may not be.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -167,7 +166,12 @@ impl Registries {
         };
         let answer = self.send(&client, &address, kind, from, Some(value.clone())).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
-            self.tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);
+            let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+            // Strangers choose the images' names: without them a sign-in more is all that is lost.
+            if tokens.len() >= MOST_TOKENS {
+                tokens.clear();
+            }
+            tokens.insert(key, value);
         }
         Ok(answer)
     }
