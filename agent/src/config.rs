@@ -23,12 +23,16 @@ pub struct AgentConfig {
     pub limits: LimitsConfig,
     /// How much it is willing to be owed.
     pub exposure: ExposureConfig,
+    /// What its way to the hub costs.
+    pub network: NetworkConfig,
     /// How it pulls images.
     pub registry: RegistryConfig,
     /// How containers are kept apart.
     pub containers: ContainersConfig,
     /// What it tells.
     pub log: LogConfig,
+    /// The folder where the image that the agent is part of tells about disk and network; empty elsewhere.
+    pub system: PathBuf,
 }
 
 /// The price list, in SNM. Hours, because people compare by them; the protocol counts in seconds.
@@ -67,6 +71,16 @@ pub struct LimitsConfig {
 pub struct ExposureConfig {
     /// In SNM; "" for what the whole device earns in a day at its own ask.
     pub limit: String,
+}
+
+/// The network. Within its own image the device knows by itself whether the card that is the way out is metered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkConfig {
+    /// Whether traffic costs money.
+    pub metered: bool,
+    /// What one task may then make the device download, such as "16MiB"; others are left to other devices.
+    pub metered_download: String,
 }
 
 /// Pulling images. Registries on this very machine are spoken to without TLS; content is verified by digest anyway.
@@ -136,9 +150,11 @@ impl Default for AgentConfig {
             ask: AskConfig::default(),
             limits: LimitsConfig::default(),
             exposure: ExposureConfig::default(),
+            network: NetworkConfig::default(),
             registry: RegistryConfig::default(),
             containers: ContainersConfig::default(),
             log: LogConfig::default(),
+            system: PathBuf::new(),
         }
     }
 }
@@ -200,6 +216,14 @@ impl Default for LimitsConfig {
             disk_reserve: "64MiB".into(),
             pids: 4096,
         }
+    }
+}
+
+// === impl NetworkConfig ===
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self { metered: false, metered_download: "16MiB".into() }
     }
 }
 

@@ -18,6 +18,7 @@ mod run;
 pub mod status;
 mod stop;
 pub mod store;
+pub mod system;
 pub mod task;
 mod uplink;
 pub mod wallet;

@@ -2,6 +2,7 @@
 //! state and never acts by itself.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock,
@@ -16,11 +17,12 @@ use sosna_protocol::{
 
 use crate::{
     clock::DeviceClock,
-    config::AgentConfig,
+    config::{AgentConfig, size},
     content::ContentClient,
     device::{self, DeviceError, Lent},
     identity::{Enrolment, Keys},
     store::{Store, record::TaskRecord},
+    system::System,
 };
 
 /// The shared state of a running agent.
@@ -52,6 +54,12 @@ pub struct Node {
     pub missing_limits: Vec<String>,
     /// HTTP to the hub's content store.
     pub content: ContentClient,
+    /// The owner's own words about the device.
+    pub labels: BTreeMap<String, String>,
+    /// The image that the agent is part of.
+    pub system: System,
+    /// Whether the configuration says that traffic costs money, and what one task may then have fetched.
+    metered: (bool, u64),
     enrolment: RwLock<Arc<Enrolment>>,
     draining: AtomicBool,
     is_connected: AtomicBool,
@@ -79,8 +87,12 @@ impl Node {
             "" => ask.price(&lent.resources, 24 * 3_600_000).unwrap_or(Amount::from_units(u128::MAX)),
             text => crate::config::amount("exposure.limit", text)?,
         };
+        let metered_download = size("network.metered_download", &config.network.metered_download)?;
         let enrolment = Arc::new(enrolment);
         Ok(Self {
+            labels: System::new(&config.system).labels(),
+            system: System::new(&config.system),
+            metered: (config.network.metered, metered_download.unwrap_or(u64::MAX)),
             data: config.data.clone(),
             device: keys.device(),
             keys,
@@ -112,6 +124,18 @@ impl Node {
         *self.enrolment.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(enrolment);
         // Its certificate is the content store's key too.
         self.content.forget();
+    }
+
+    /// Whether traffic costs money now.
+    #[must_use]
+    pub fn is_metered(&self) -> bool {
+        self.metered.0 || self.system.is_metered()
+    }
+
+    /// What one task may have fetched, where traffic costs money now.
+    #[must_use]
+    pub fn allowance(&self) -> Option<u64> {
+        self.is_metered().then_some(self.metered.1)
     }
 
     /// Stops taking work.

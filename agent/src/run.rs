@@ -32,6 +32,7 @@ use crate::{
     node::Node,
     status,
     store::{Store, StoreError},
+    system::System,
     task::{Engine, container::ContainerRuntime, make_folders},
     uplink::{self, EnrolError, UplinkError, bootstrap::Bootstrap},
 };
@@ -216,6 +217,7 @@ async fn start(
     let credentials = read_credentials(&config.registry.credentials)?;
     let bootstrap = Bootstrap { keys: &keys, store: &store, clock: &clock };
     let enrolment = enrolment(config, join, bootstrap).await?;
+    System::new(&config.system).enrolled();
 
     let missing = runtime.missing_limits();
     for limit in &missing {

@@ -299,10 +299,10 @@ fn checksummed(address: &Address) -> String {
 /// # Errors
 /// [`StatusError`].
 pub fn ask(data: &Path) -> Result<Report, StatusError> {
-    match UnixStream::connect(socket_path(data)) {
-        Ok(stream) => return read_answer(data, stream),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
-        Err(source) => return Err(StatusError::Silent { path: data.display().to_string(), source }),
+    match ask_running(data) {
+        Err(StatusError::Silent { source, .. })
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
+        answered => return answered,
     }
     let no_data = || StatusError::NoData { path: data.display().to_string() };
     if !data.is_dir() {
@@ -324,8 +324,13 @@ pub fn ask(data: &Path) -> Result<Report, StatusError> {
     Ok(report)
 }
 
-fn read_answer(data: &Path, mut stream: UnixStream) -> Result<Report, StatusError> {
+/// Asks the running agent of a data folder, and never opens its files.
+///
+/// # Errors
+/// [`StatusError::Silent`].
+pub fn ask_running(data: &Path) -> Result<Report, StatusError> {
     let silent = |source| StatusError::Silent { path: data.display().to_string(), source };
+    let mut stream = UnixStream::connect(socket_path(data)).map_err(silent)?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(silent)?;
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(silent)?;

@@ -69,6 +69,7 @@ fn device(number: u64, random: &mut Sequence) -> Device {
             ask: Ask { minimum: Amount::from_units(u128::from(1 + random.below(1000))), ..Ask::default() },
             missing_limits: "[]".to_owned(),
             exposure_limit: None,
+            setting: sosna_store::Setting::default(),
         },
         enrolled_ms: number,
         last_seen_ms: number,

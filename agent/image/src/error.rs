@@ -46,6 +46,14 @@ pub enum ImageError {
         /// The store's limit.
         limit: u64,
     },
+    /// More would have to be fetched than may be.
+    #[error("{needed} bytes of the image are not here, and at most {limit} may be fetched")]
+    Costly {
+        /// Compressed bytes that are missing.
+        needed: u64,
+        /// The request's limit.
+        limit: u64,
+    },
     /// The file system is full, whatever the limit says.
     #[error("no space left on the disk of {}; free some, or lower the limit for images", path.display())]
     NoSpace {

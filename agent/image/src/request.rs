@@ -24,6 +24,8 @@ pub struct ImageRequest {
     pub platform: Platform,
     /// Where to look, in this order.
     pub sources: Vec<Source>,
+    /// More compressed bytes than these are not fetched for its layers; what is here already costs nothing.
+    pub most_bytes: Option<u64>,
     /// Called now and then while layers come; must return quickly.
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
 }

@@ -342,6 +342,9 @@ impl ImageStore {
         if total > self.limit_bytes() {
             return Err(self.ledger.too_large_to_unpack("the compressed image", total));
         }
+        if let Some(limit) = request.most_bytes.filter(|limit| total > *limit) {
+            return Err(ImageError::Costly { needed: total, limit });
+        }
         let mut before = 0;
         let mut pins = Vec::with_capacity(diff_ids.len());
         for (layer, diff_id) in pairs() {

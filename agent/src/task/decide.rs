@@ -28,6 +28,8 @@ pub(crate) struct Situation {
     pub(crate) disk_free: u64,
     /// What must stay free.
     pub(crate) disk_reserve: u64,
+    /// What one task may have fetched, where traffic costs money.
+    pub(crate) allowance: Option<u64>,
     /// Whether the device takes no more work.
     pub(crate) is_draining: bool,
 }
@@ -86,6 +88,12 @@ pub(crate) fn decide(assign: &Assign<'_>, situation: &Situation) -> Result<(), R
     }
     // Inputs lie on the disk beside what the task writes.
     let inputs = assign.inputs.iter().fold(0_u64, |sum, input| sum.saturating_add(input.length));
+    if let Some(allowance) = situation.allowance.filter(|allowance| inputs > *allowance) {
+        let problem = format!(
+            "the device pays for its traffic: it fetches at most {allowance} bytes for a task, and the inputs have {inputs}"
+        );
+        return refuse(Reason::NoRoom, problem);
+    }
     let needed = assign.resources.disk.saturating_add(inputs).saturating_add(situation.disk_reserve);
     if situation.disk_free < needed {
         let problem = format!("the disk is full: {} bytes are free, {needed} needed", situation.disk_free);
@@ -224,6 +232,7 @@ pub(crate) mod tests {
             exposure_limit: "2".parse().unwrap(),
             disk_free: 1 << 30,
             disk_reserve: 1 << 20,
+            allowance: None,
             is_draining: false,
         }
     }
@@ -266,6 +275,16 @@ pub(crate) mod tests {
         assert_eq!(reason(&huge, &situation()), Reason::NoRoom);
         let full = Situation { disk_free: 16 << 20, ..situation() };
         assert_eq!(reason(&sample(), &full), Reason::NoRoom);
+    }
+
+    #[test]
+    fn where_traffic_costs_money_large_inputs_are_refused() {
+        let inputs: &[Input<'_>] = &[Input { sha256: Hash::ZERO, length: 1001, destination: Bounded("/in") }];
+        let assign = Assign { inputs: List::new(inputs), ..sample() };
+        let with = |allowance| Situation { allowance, ..situation() };
+        assert_eq!(reason(&assign, &with(Some(1000))), Reason::NoRoom);
+        assert_eq!(decide(&assign, &with(Some(1001))), Ok(()));
+        assert_eq!(decide(&assign, &with(None)), Ok(()));
     }
 
     #[test]

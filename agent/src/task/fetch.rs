@@ -60,6 +60,7 @@ impl FetchError {
                 ImageError::NoSpace { .. }
                 | ImageError::Io { .. }
                 | ImageError::InUse { .. }
+                | ImageError::Costly { .. }
                 | ImageError::TooLarge { .. },
             ) => Cause::DeviceFailed,
             Self::Image(_) | Self::User(_) | Self::Spec(_) | Self::Content(_) => Cause::NoImage,
@@ -126,6 +127,7 @@ async fn image(engine: &Engine, plan: &Plan, hand: Option<&Hand>) -> Result<Arc<
         manifest_digest: Digest::from_bytes(plan.image.0),
         platform: Platform::native(),
         sources,
+        most_bytes: engine.node.allowance(),
         progress: Some(Arc::new(move |progress| {
             let part = progress.done.saturating_mul(1000).checked_div(progress.total).unwrap_or(0);
             told.store(u16::try_from(part).unwrap_or(1000), Ordering::Relaxed);

@@ -238,6 +238,7 @@ impl Inbox<'_> {
                 exposure_limit: node.exposure_limit,
                 disk_free,
                 disk_reserve: node.lent.disk_reserve,
+                allowance: node.allowance(),
                 is_draining: node.is_draining(),
             };
             match decide(assign, &situation) {

@@ -10,7 +10,14 @@ use sosna_host::{clock::Clock as _, report, retry::Backoff, tls};
 use sosna_protocol::{
     codec::{Bounded, List},
     identity::{AssignmentId, Nonce},
-    message::{VERSIONS, ack::Position, beat::Beat, enrol::Refusal, hello::Hello, pay::MAX_PROOF},
+    message::{
+        VERSIONS,
+        ack::Position,
+        beat::Beat,
+        enrol::Refusal,
+        hello::{Hello, Label, System},
+        pay::MAX_PROOF,
+    },
     topic::{Kind, Topic},
 };
 use tokio::{
@@ -322,6 +329,22 @@ impl<'a> Session<'a> {
             .take(8)
             .map(|(kind, epoch, contiguous)| Position { kind, epoch, contiguous })
             .collect();
+        let image = node.system.image();
+        let system = image.as_ref().map(|image| System {
+            board: Bounded(report::cut(&image.board, 32)),
+            slot: Bounded(report::cut(&image.slot, 8)),
+            version: Bounded(report::cut(&image.version, 32)),
+            boot_image: Bounded(report::cut(&image.boot_image, 128)),
+        });
+        let labels: Vec<_> = node
+            .labels
+            .iter()
+            .take(16)
+            .map(|(name, value)| Label {
+                name: Bounded(report::cut(name, 64)),
+                value: Bounded(report::cut(value, 128)),
+            })
+            .collect();
         let earned = node.store.earned_frame()?.filter(|frame| frame.len() <= MAX_PROOF);
         let hello = Hello {
             oldest: VERSIONS.0,
@@ -337,6 +360,9 @@ impl<'a> Session<'a> {
             positions: List::new(&positions),
             exposure_limit: Some(node.exposure_limit),
             earned: earned.as_deref().map(Bounded),
+            system,
+            metered: Some(node.is_metered()),
+            labels: Some(List::new(&labels)),
         };
         let frame = node.store.seal_lossy(&node.hub, &hello)?;
         self.greeting = Some(nonce);

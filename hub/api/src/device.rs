@@ -69,8 +69,30 @@ pub struct Device {
     pub exposure_limit: Option<AmountText>,
     /// What operators call it: `region` and others.
     pub labels: BTreeMap<String, String>,
+    /// What its owner says about it; nothing is decided by it.
+    #[serde(default)]
+    pub owner_labels: BTreeMap<String, String>,
+    /// The image that its agent is part of, by its own word; absent on any other system.
+    #[serde(default)]
+    pub system: Option<DeviceSystem>,
+    /// Whether its traffic costs money: it leaves large downloads to others.
+    #[serde(default)]
+    pub metered: bool,
     /// How many open assignments it has.
     pub assignments: u32,
+}
+
+/// The image that a device runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceSystem {
+    /// The board that the image is made for.
+    pub board: String,
+    /// The slot that runs, `a` or `b`.
+    pub slot: String,
+    /// The image's version.
+    pub version: String,
+    /// Whether the boot image is what it was composed as: `sound`, `unchecked`, or what differs.
+    pub boot_image: String,
 }
 
 /// An amount of a machine.

@@ -3,8 +3,10 @@
 use std::io::IsTerminal as _;
 
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
+use std::collections::BTreeMap;
+
 use sosna_api::{
-    device::{Device, DeviceDetail},
+    device::{Device, DeviceDetail, DeviceSystem},
     job::{Job, JobDetail},
     ledger::Ledger,
     owner::Owner,
@@ -13,6 +15,12 @@ use sosna_api::{
 use sosna_host::clock::{Clock as _, SystemClock};
 
 use crate::quantity::{show_duration, show_size};
+
+/// The image that a device runs.
+fn image(system: &DeviceSystem) -> String {
+    let DeviceSystem { board, slot, version, boot_image } = system;
+    format!("{board} {version}, slot {slot}; boot image {boot_image}")
+}
 
 /// A table without lines, its columns aligned.
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
@@ -250,7 +258,10 @@ pub fn device(detail: &DeviceDetail) -> String {
             show_size(amounts.disk)
         )
     };
-    let labels: Vec<String> = device.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let pairs = |labels: &BTreeMap<String, String>| {
+        let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        pairs.join(" ")
+    };
     let reputation = &device.reputation;
     let ask = device.ask.map(|ask| {
         format!(
@@ -265,8 +276,11 @@ pub fn device(detail: &DeviceDetail) -> String {
         ("state", format!("{}, {}", device.state, standing(device))),
         ("class", device.class.to_string()),
         ("agent", device.agent.clone()),
+        ("image", device.system.as_ref().map(image).unwrap_or_default()),
+        ("network", if device.metered { "metered: no large downloads" } else { "" }.to_owned()),
         ("enrolled", ago(device.enrolled_ms)),
-        ("labels", labels.join(" ")),
+        ("labels", pairs(&device.labels)),
+        ("owner says", pairs(&device.owner_labels)),
         ("lends", device.total.as_ref().map(resources).unwrap_or_default()),
         ("free", device.free.as_ref().map(resources).unwrap_or_default()),
         ("asks", ask.unwrap_or_default()),

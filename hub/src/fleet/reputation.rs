@@ -67,6 +67,7 @@ mod tests {
                 ask: Ask::default(),
                 missing_limits: String::new(),
                 exposure_limit: None,
+                setting: sosna_store::Setting::default(),
             },
             enrolled_ms: 0,
             last_seen_ms: 0,

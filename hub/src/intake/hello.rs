@@ -1,7 +1,11 @@
 //! A device greets: it is told the time and where both sides stand, and whatever it may have missed.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
+use sosna_api::device::DeviceSystem;
 use sosna_protocol::{
     Address,
     codec::{Bounded, List},
@@ -13,7 +17,7 @@ use sosna_protocol::{
     },
     window::Contiguous,
 };
-use sosna_store::{Assignment, AssignmentState, Described, TaskState, Tx};
+use sosna_store::{Assignment, AssignmentState, Described, Setting, TaskState, Tx};
 
 use super::{Heard, Trouble, admit, drop_it};
 use crate::{
@@ -80,6 +84,7 @@ async fn greet(
         missing_limits: serde_json::to_string(&missing)
             .map_err(|error| HubError::internal("texts", error))?,
         exposure_limit: hello.exposure_limit,
+        setting: setting(hello)?,
     };
     tx.describe_device(&device, &described, now).await?;
     let proof = hello.earned.map(|bytes| bytes.0);
@@ -128,6 +133,24 @@ async fn greet(
     let held_amount = hello.voucher.map(|statement| statement.cumulative).unwrap_or_default();
     effects.extend(ledger::resend_vouchers(tx, &device, held_amount).await?);
     Ok(effects)
+}
+
+/// What the device says of itself for people, as it is stored and shown.
+fn setting(hello: &Hello<'_>) -> Result<Setting, HubError> {
+    let system = hello.system.map(|system| DeviceSystem {
+        board: system.board.0.to_owned(),
+        slot: system.slot.0.to_owned(),
+        version: system.version.0.to_owned(),
+        boot_image: system.boot_image.0.to_owned(),
+    });
+    let system = system.map(|system| serde_json::to_string(&system)).transpose();
+    let labels: BTreeMap<&str, &str> =
+        hello.labels.iter().flat_map(List::iter).map(|label| (label.name.0, label.value.0)).collect();
+    Ok(Setting {
+        system: system.map_err(|error| HubError::internal("texts", error))?,
+        metered: hello.metered.unwrap_or_default(),
+        labels: serde_json::to_string(&labels).map_err(|error| HubError::internal("texts", error))?,
+    })
 }
 
 /// Says again what a device may have missed of one assignment.

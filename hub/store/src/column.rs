@@ -46,6 +46,11 @@ pub(crate) fn text(row: &SqliteRow, name: &'static str) -> Result<String, StoreE
     row.try_get(name).map_err(StoreError::sql)
 }
 
+/// Reads a text, or nothing.
+pub(crate) fn maybe_text(row: &SqliteRow, name: &'static str) -> Result<Option<String>, StoreError> {
+    row.try_get(name).map_err(StoreError::sql)
+}
+
 /// Reads a word of an enumeration.
 pub(crate) fn word<T>(
     row: &SqliteRow,

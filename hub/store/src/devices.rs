@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
-    column::{amount, bytes, int, integer, maybe_bytes, text, word, words},
+    column::{amount, bytes, int, integer, maybe_bytes, maybe_text, text, word, words},
 };
 
 words! {
@@ -75,6 +75,19 @@ pub struct Described {
     pub missing_limits: String,
     /// What it is willing to be owed without a voucher; `None` where it does not say.
     pub exposure_limit: Option<Amount>,
+    /// What it is part of.
+    pub setting: Setting,
+}
+
+/// What a device says, for people, of what is around its agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// The image that the agent is part of, a JSON object; `None` on any other system.
+    pub system: Option<String>,
+    /// Whether its traffic costs money.
+    pub metered: bool,
+    /// Its owner's labels, a JSON object; empty where it has said nothing.
+    pub labels: String,
 }
 
 /// A device that enrols.
@@ -152,6 +165,11 @@ fn device(row: &SqliteRow) -> Result<Device, StoreError> {
             },
             missing_limits: text(row, "missing_limits")?,
             exposure_limit: maybe_bytes(row, "exposure_limit")?.map(Amount::from_be_bytes),
+            setting: Setting {
+                system: maybe_text(row, "system")?,
+                metered: integer::<u8>(row, "metered")? != 0,
+                labels: text(row, "owner_labels")?,
+            },
         },
         enrolled_ms: integer(row, "enrolled_ms")?,
         last_seen_ms: integer(row, "last_seen_ms")?,
@@ -201,7 +219,7 @@ impl Tx {
         let query = sqlx::query(
             "UPDATE devices SET class = ?, agent = ?, cpu_millis = ?, memory = ?, disk = ?, inodes = ?, pids = ?,
                 core_second = ?, gib_second = ?, minimum = ?, missing_limits = ?, exposure_limit = ?,
-                last_seen_ms = ? WHERE address = ?",
+                system = ?, metered = ?, owner_labels = ?, last_seen_ms = ? WHERE address = ?",
         );
         let query = query
             .bind(class_number(described.class))
@@ -216,6 +234,9 @@ impl Tx {
             .bind(described.ask.minimum.to_be_bytes().to_vec())
             .bind(&described.missing_limits)
             .bind(described.exposure_limit.map(|limit| limit.to_be_bytes().to_vec()))
+            .bind(described.setting.system.as_deref())
+            .bind(i64::from(described.setting.metered))
+            .bind(&described.setting.labels)
             .bind(int(now_ms))
             .bind(&address.0[..]);
         self.run(query).await.map(drop)

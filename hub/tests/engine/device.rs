@@ -241,6 +241,9 @@ impl Device {
             positions: List::default(),
             exposure_limit: self.limit,
             earned: earned.as_deref().map(Bounded),
+            system: None,
+            metered: None,
+            labels: None,
         };
         self.say(world, &hello).await;
     }

@@ -35,6 +35,7 @@ fn live(number: u16) -> Live {
             ask: Ask { minimum: Amount::from_units(5), ..Ask::default() },
             missing_limits: String::new(),
             exposure_limit: Some(Amount::from_units(100)),
+            setting: sosna_store::Setting::default(),
         },
         enrolled_ms: 0,
         last_seen_ms: 0,

@@ -174,6 +174,7 @@ impl Setup {
                         ask: Ask { minimum: "0.01".parse().unwrap(), ..Ask::default() },
                         missing_limits: "[]".to_owned(),
                         exposure_limit: Some("5".parse().unwrap()),
+                        setting: sosna_store::Setting::default(),
                     };
                     tx.describe_device(&address, &described, now).await?;
                     tx.device(&address).await

@@ -11,6 +11,33 @@ use crate::{
 };
 
 structure! {
+    /// The image that an agent is part of, as far as the device knows it. Told for people: a device that lies about
+    /// itself gains nothing by it.
+    #[derive(Copy, Eq)]
+    pub struct System<'a> {
+        /// The board that the image is made for.
+        pub board: Text<'a, 32>,
+        /// The slot that runs.
+        pub slot: Text<'a, 8>,
+        /// The image's version.
+        pub version: Text<'a, 32>,
+        /// Whether the boot image is what it was composed as: `sound`, `unchecked`, or what differs.
+        pub boot_image: Text<'a, 128>,
+    }
+}
+
+structure! {
+    /// An owner's own word about a device.
+    #[derive(Copy, Eq)]
+    pub struct Label<'a> {
+        /// What it is about.
+        pub name: Text<'a, 64>,
+        /// What it says.
+        pub value: Text<'a, 128>,
+    }
+}
+
+structure! {
     /// A device greets its hub.
     pub struct Hello<'a> {
         /// The oldest version of the protocol that it speaks.
@@ -40,6 +67,12 @@ structure! {
         /// The hub's own frame with the verdict that says the most to have ever been owed: after a restoration it
         /// proves what the books have lost.
         pub earned: Option<Bounded<&'a [u8], MAX_PROOF>>,
+        /// The image that the agent is part of, where it is part of one.
+        pub system: Option<System<'a>>,
+        /// Whether its traffic costs money.
+        pub metered: Option<bool>,
+        /// What its owner says about it.
+        pub labels: Option<List<'a, Label<'a>, 16>>,
     }
 }
 

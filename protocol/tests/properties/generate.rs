@@ -190,11 +190,17 @@ pub fn hello() -> impl Strategy<Value = hello::Hello<'static>> {
     let head = (any::<u16>(), any::<u16>(), nonce(), text(), class(), resources(), ask());
     let tail = (list(assignment_id()), proptest::option::of(statement()), list(text()), list(position()));
     let proof = (proptest::option::of(amount()), proptest::option::of(blob()));
-    (head, tail, proof).prop_map(
+    let system = (text(), text(), text(), text())
+        .prop_map(|(board, slot, version, boot_image)| hello::System { board, slot, version, boot_image });
+    let label = (text(), text()).prop_map(|(name, value)| hello::Label { name, value });
+    let metered = proptest::option::of(any::<bool>());
+    let machine = (proptest::option::of(system), metered, proptest::option::of(list(label)));
+    (head, tail, proof, machine).prop_map(
         |(
             (oldest, newest, nonce, agent, class, resources, ask),
             (held, voucher, missing_limits, positions),
             (exposure_limit, earned),
+            (system, metered, labels),
         )| {
             hello::Hello {
                 oldest,
@@ -210,6 +216,9 @@ pub fn hello() -> impl Strategy<Value = hello::Hello<'static>> {
                 positions,
                 exposure_limit,
                 earned,
+                system,
+                metered,
+                labels,
             }
         },
     )

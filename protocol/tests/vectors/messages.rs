@@ -134,6 +134,14 @@ fn messages() {
             positions: POSITIONS,
             exposure_limit: Some(Amount::SNM),
             earned: Some(Bounded(&[0xee; 3])),
+            system: Some(hello::System {
+                board: Bounded("rpi"),
+                slot: Bounded("a"),
+                version: Bounded("0.1.0"),
+                boot_image: Bounded("sound"),
+            }),
+            metered: Some(true),
+            labels: Some(List::new(&[hello::Label { name: Bounded("room"), value: Bounded("cellar") }])),
         }),
         vector(&hello::Welcome {
             nonce: NONCE,

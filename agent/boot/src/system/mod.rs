@@ -38,6 +38,8 @@ pub struct Config {
     pub health: fn() -> Option<Health>,
 }
 
+/// What PID 1 and the agent tell each other, in memory.
+pub const FOLDER: &str = "/run/sosna";
 /// Where the agent keeps its things.
 pub const AGENT_DATA: &str = "/data/agent";
 /// The owner's join token, if there is one: in memory, for root only.

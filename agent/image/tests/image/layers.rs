@@ -71,7 +71,13 @@ impl Scene {
 }
 
 pub(crate) fn request(manifest: Digest, sources: Vec<sosna_layers::Source>) -> ImageRequest {
-    ImageRequest { manifest_digest: manifest, platform: Platform::native(), sources, progress: None }
+    ImageRequest {
+        manifest_digest: manifest,
+        platform: Platform::native(),
+        sources,
+        most_bytes: None,
+        progress: None,
+    }
 }
 
 /// Serves the recipe and asks the store for it.

@@ -33,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("pulls::an_index_is_not_a_manifest", an_index_is_not_a_manifest),
     ("pulls::documents_are_bounded", documents_are_bounded),
     ("pulls::without_sources", without_sources),
+    ("pulls::no_more_than_may_be_is_fetched", no_more_than_may_be_is_fetched),
 ];
 
 /// Two layers, the second of 300 kB that do not compress.
@@ -343,9 +344,28 @@ fn without_sources() -> Ran {
         manifest_digest: Digest::of(b"unknown"),
         platform: Platform::native(),
         sources: vec![],
+        most_bytes: None,
         progress: None,
     };
     let error = block_on(scene.store.ensure(&request)).unwrap_err();
     assert!(matches!(error, ImageError::NoSource { .. }), "{error}");
+    Ran::Passed
+}
+
+fn no_more_than_may_be_is_fetched() -> Ran {
+    let (scene, built) = (Scene::new(), sample());
+    block_on(async {
+        let server = Server::start(&built.blobs).await;
+        let limited = |most_bytes| ImageRequest {
+            most_bytes: Some(most_bytes),
+            ..request(built.manifest, vec![server.source()])
+        };
+        let error = scene.store.ensure(&limited(1000)).await.unwrap_err();
+        let ImageError::Costly { needed, limit: 1000 } = error else { panic!("{error}") };
+        assert!(needed > 300_000, "{needed}");
+        scene.store.ensure(&limited(needed)).await.unwrap();
+        // What is here costs nothing.
+        scene.store.ensure(&limited(0)).await.unwrap();
+    });
     Ran::Passed
 }

@@ -22,7 +22,8 @@ use serde_json::Value;
 use sosna_api::{
     Code, Problem,
     device::{
-        Claim, ClassReputation, Device, DeviceDetail, DeviceList, DeviceState, Drain, Labels, Reputation,
+        Claim, ClassReputation, Device, DeviceDetail, DeviceList, DeviceState, DeviceSystem, Drain, Labels,
+        Reputation,
     },
     event::LogChunk,
     hub::{HubInfo, Listeners},
@@ -379,6 +380,14 @@ fn a_device(hub: &ScriptedHub) -> Device {
     let inner = hub.inner();
     Device {
         exposure_limit: Some("0.9".parse().unwrap()),
+        owner_labels: [("room".to_owned(), "cellar".to_owned())].into(),
+        system: Some(DeviceSystem {
+            board: "rpi".to_owned(),
+            slot: "a".to_owned(),
+            version: "0.1.0".to_owned(),
+            boot_image: "sound".to_owned(),
+        }),
+        metered: true,
         address: device_address().into(),
         owner: Address([0x11; 20]).into(),
         hostname: "kitchen-pi".to_owned(),

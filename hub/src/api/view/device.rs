@@ -92,6 +92,9 @@ async fn show(tx: &mut Tx, live: &Live, earned: &HashMap<Address, Amount>) -> Re
         exposure_limit: device.described.exposure_limit.map(Into::into),
         missing_limits: serde_json::from_str(&device.described.missing_limits).unwrap_or_default(),
         labels: admin::read_labels(&device.labels),
+        owner_labels: admin::read_labels(&device.described.setting.labels),
+        system: device.described.setting.system.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+        metered: device.described.setting.metered,
         assignments: live.open,
     })
 }

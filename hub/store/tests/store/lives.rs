@@ -10,7 +10,8 @@ use sosna_protocol::{
     window::Contiguous,
 };
 use sosna_store::{
-    AssignmentState, Certificate, Described, DeviceState, JobState, Revealed, StoreError, TaskEnd, TaskState,
+    AssignmentState, Certificate, Described, DeviceState, JobState, Revealed, Setting, StoreError, TaskEnd,
+    TaskState,
 };
 
 use crate::support::{Bench, CLASS, JOB, TASK, assignment, job};
@@ -67,6 +68,11 @@ async fn devices_owners_tokens_and_certificates() {
             ask: Ask { minimum: Amount::SNM, ..Ask::default() },
             missing_limits: "[]".to_owned(),
             exposure_limit: Some(Amount::from_units(77)),
+            setting: Setting {
+                system: Some("{\"board\":\"rpi\"}".to_owned()),
+                metered: true,
+                labels: "{\"room\":\"cellar\"}".to_owned(),
+            },
         };
         tx.describe_device(&DEVICE, &described, 50).await?;
         for _ in 0..2 {
@@ -75,6 +81,7 @@ async fn devices_owners_tokens_and_certificates() {
         let device = tx.device(&DEVICE).await?.unwrap();
         assert_eq!((device.state, device.valid, device.consecutive), (DeviceState::Trusted, 2, 2));
         assert_eq!(device.described.exposure_limit, Some(Amount::from_units(77)));
+        assert_eq!(device.described.setting, described.setting);
         assert!(device.owner_admitted && device.last_seen_ms == 50 && device.described.ask == described.ask);
         assert_eq!(device.described.resources.memory, u64::MAX >> 1, "as large as SQL's numbers are");
         tx.count_invalid(&DEVICE, "a/tool").await?;

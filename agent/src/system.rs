@@ -1,0 +1,178 @@
+//! The image around the agent, where it is part of one: the first program of the device starts it and tells in files
+//! what the machine is and what its network costs. On any other Linux there is nothing of it.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use sosna_boot::{
+    status::Health,
+    system::{self, AGENT_DATA, Config, JOIN},
+};
+
+use crate::status;
+
+/// The agent within its image.
+const PROGRAM: &str = "/usr/bin/sosna-agent";
+/// The key, whose absence would make the agent another device.
+const IDENTITY: &str = "/data/agent/identity.key";
+
+/// Is the device's first program, where the kernel started it as such; then it never returns. The agent proper is its
+/// child.
+pub fn run_if_requested() {
+    if !system::requested() {
+        return;
+    }
+    let environment = [
+        ("SOSNA_AGENT_DATA", AGENT_DATA),
+        ("SOSNA_AGENT_JOIN_FILE", JOIN),
+        ("SOSNA_AGENT_SYSTEM", system::FOLDER),
+    ];
+    system::run(Config {
+        program: PROGRAM.into(),
+        arguments: vec![OsString::from("run")],
+        environment: environment.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        identity: IDENTITY.into(),
+        health,
+    })
+}
+
+fn health() -> Option<Health> {
+    let data = Path::new(AGENT_DATA);
+    let report = status::ask_running(data).ok()?;
+    Some(Health {
+        device: report.device,
+        hub: report.hub,
+        connected: report.connected,
+        tasks: report.tasks.len(),
+    })
+}
+
+/// What the image tells the agent.
+#[derive(Debug, Clone, Default)]
+pub struct System {
+    folder: Option<PathBuf>,
+}
+
+/// What the device started from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Image {
+    /// The board that the image is made for.
+    pub board: String,
+    /// The slot that runs.
+    pub slot: String,
+    /// The image's version.
+    pub version: String,
+    /// Whether the boot image is what the slot was composed with: `sound`, `unchecked`, or what differs.
+    #[serde(default)]
+    pub boot_image: String,
+}
+
+// === impl System ===
+
+impl System {
+    /// The files are in `folder`; an empty path stands for no image.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: Some(folder.to_path_buf()).filter(|folder| !folder.as_os_str().is_empty()) }
+    }
+
+    /// What the device started from; none outside an image.
+    #[must_use]
+    pub fn image(&self) -> Option<Image> {
+        self.read("boot.json", |text| Ok(serde_json::from_slice(text)?))
+    }
+
+    /// Whether the way out costs money.
+    #[must_use]
+    pub fn is_metered(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Network {
+            metered: bool,
+        }
+        self.read::<Network>("network.json", |text| Ok(serde_json::from_slice(text)?))
+            .is_some_and(|network| network.metered)
+    }
+
+    /// The owner's own words about the device.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        #[derive(Default, Deserialize)]
+        struct Device {
+            #[serde(default)]
+            labels: BTreeMap<String, String>,
+        }
+        let parse =
+            |text: &[u8]| toml::from_str::<Device>(&String::from_utf8_lossy(text)).map_err(io::Error::other);
+        self.read("device.toml", parse).unwrap_or_default().labels
+    }
+
+    /// Tells the first program that the enrolment is on the disk: the join token is of no use any more.
+    pub fn enrolled(&self) {
+        let Some(folder) = &self.folder else { return };
+        let path = folder.join("enrolled");
+        if let Err(error) = fs::write(&path, b"") {
+            tracing::warn!(
+                "the join token stays on the boot partition: cannot write {}: {error}",
+                path.display()
+            );
+        }
+    }
+
+    /// A file that is not there, or not what it should be, says nothing: none of this is worth an agent.
+    fn read<T>(&self, name: &str, parse: impl Fn(&[u8]) -> io::Result<T>) -> Option<T> {
+        let path = self.folder.as_ref()?.join(name);
+        let read = fs::read(&path).and_then(|text| parse(&text));
+        match read {
+            Ok(value) => Some(value),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!("{} is not understood: {error}", path.display());
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn outside_an_image_there_is_nothing() {
+        let system = System::new(Path::new(""));
+        assert_eq!((system.image(), system.is_metered(), system.labels().len()), (None, false, 0));
+        system.enrolled();
+    }
+
+    #[test]
+    fn the_first_programs_files_are_read_and_the_enrolment_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write(
+            "boot.json",
+            r#"{"board":"rpi","slot":"b","version":"1.2.3","kernel":"6.12","boot_image":"sound"}"#,
+        );
+        write("network.json", r#"{"default":"wwan0","metered":true,"cards":[]}"#);
+        write("device.toml", "hostname = \"lab-7\"\nlabels = { room = \"cellar\" }\n");
+        let system = System::new(folder.path());
+        let image = system.image().unwrap();
+        assert_eq!(
+            (image.board.as_str(), image.slot.as_str(), image.boot_image.as_str()),
+            ("rpi", "b", "sound")
+        );
+        assert!(system.is_metered());
+        assert_eq!(system.labels()["room"], "cellar");
+        system.enrolled();
+        assert!(folder.path().join("enrolled").exists());
+        for name in ["boot.json", "network.json", "device.toml"] {
+            write(name, "{ nothing = ");
+        }
+        assert_eq!((system.image(), system.is_metered(), system.labels().len()), (None, false, 0));
+    }
+}
