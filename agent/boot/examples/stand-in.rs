@@ -124,6 +124,7 @@ fn tell() -> io::Result<()> {
     let points: Vec<_> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
     say(&format!("child: mounts {}", points.join(" ")));
     say(&format!("child: controllers {}", read("/sys/fs/cgroup/cgroup.subtree_control")));
+    say(&format!("child: boot {}", read(system::BOOT)));
     say(&format!("child: host {}", read("/proc/sys/kernel/hostname")));
     say(&format!(
         "child: seed {}",

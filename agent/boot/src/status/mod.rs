@@ -63,6 +63,10 @@ pub struct Facts {
     pub board: String,
     /// The slot that runs.
     pub slot: String,
+    /// The kernel that runs.
+    pub kernel: String,
+    /// Whether the boot image is what the slot was composed with: `sound`, `differs: …`; empty until it is known.
+    pub boot_image: String,
     /// The data area: ready, or why it is held.
     pub data: String,
     /// Whether it is held, and with it the agent.
@@ -134,6 +138,8 @@ impl Facts {
         let health = self.health.clone().unwrap_or_default();
         for (name, value) in [
             ("board", self.board.clone()),
+            ("kernel", self.kernel.clone()),
+            ("boot", if self.boot_image.is_empty() { "unchecked".into() } else { self.boot_image.clone() }),
             ("data", self.data.clone()),
             ("agent", self.agent.clone()),
             ("device", health.device.unwrap_or_else(|| "no identity yet".into())),

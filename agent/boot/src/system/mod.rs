@@ -9,11 +9,14 @@ mod button;
 mod child;
 mod entropy;
 mod prepare;
+mod report;
 mod signals;
 mod supervise;
 mod watchdog;
 
 use std::{ffi::OsString, path::PathBuf, thread};
+
+pub use report::{BOOT, BootReport};
 
 use crate::{
     console,
@@ -69,6 +72,7 @@ pub fn run(config: Config) -> ! {
     let _ = nix::sys::reboot::set_cad_enabled(false);
     let shared = Shared::default();
     let prepared = prepare::prepare(&config.identity, &shared);
+    report::write(&shared);
     let pulse = net::start(&prepared.device, &shared);
     let (facts, health) = (shared.clone(), config.health);
     let show = move || status::show(&facts, health);

@@ -77,6 +77,7 @@ pub(super) const HAD_IDENTITY: &str = "/data/system/had-identity";
 
 pub(super) fn prepare(identity: &Path, shared: &Shared) -> Prepared {
     mount_all(shared);
+    shared.facts().kernel = sysfs::text("/proc/sys/kernel/osrelease").unwrap_or_default();
     for error in modules::load_all(Path::new("/usr/lib/modules")) {
         shared.remark(console::chain(&error));
     }

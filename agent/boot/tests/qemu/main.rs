@@ -112,6 +112,10 @@ fn first_boot(kit: &Kit, disk: &Disk) -> String {
     assert!(!mounts.contains("/boot"), "mounted for moments only: {mounts}");
     let controllers = machine.expect("child: controllers ");
     assert!(["cpu", "memory", "pids"].iter().all(|c| controllers.contains(c)), "{controllers}");
+    let told = machine.expect("child: boot ");
+    for part in [r#""board":"qemu","slot":"a","version":"0.1.0","kernel":"6.12"#, r#""held":false"#] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
     machine.expect("child: host lab-7");
     machine.expect("child: seed 256");
     assert!(!machine.expect("child: saved clock").ends_with("clock"));
