@@ -1,0 +1,111 @@
+//! What devices get: the agent and the image's first program, each one static file, small before fast.
+
+mod architecture;
+
+use std::env::consts::ARCH;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use architecture::{Architecture, UnknownArchitecture};
+
+use crate::exec::{self, Log};
+use crate::paths::Tree;
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum DistError {
+    /// It does not compile.
+    #[error("it does not compile for distribution; the compiler's words are in {log}", log = log.display())]
+    Build {
+        /// Cargo's output.
+        log: PathBuf,
+    },
+    /// Only for other machines than this one.
+    #[error("no compiler for {0} is set up here")]
+    Foreign(Architecture),
+    /// Cargo does not start, or the log cannot be written.
+    #[error("cannot compile for distribution")]
+    Io(#[from] std::io::Error),
+}
+
+/// For the compiler: everything in one file, relocations packed (they would be half a megabyte), and no tables for
+/// unwinding (a megabyte), because a panic ends the program. Paths are relative to the work tree: where it lies must
+/// not show in what is built.
+const FLAGS: &str = "-C target-feature=+crt-static -C force-unwind-tables=no \
+    -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--no-eh-frame-hdr \
+    -C link-arg=-Wl,-T,agent/slim/no-unwinding.ld";
+
+/// What is built for a device, in the order in which it is shown: cargo's package and its program.
+const PROGRAMS: [(&str, &str); 2] = [("sosna-agent", "sosna-agent"), ("sosna-boot", "sosna-init")];
+
+/// The programs for one kind of processor.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// For which.
+    pub architecture: Architecture,
+    /// `sosna-agent`.
+    pub agent: PathBuf,
+    /// `sosna-init`: the first program of an image.
+    pub init: PathBuf,
+    /// How they were built, in words.
+    pub built: String,
+}
+
+/// Compiles the agent and the image's first program for a kind of processor and puts them into `target/dist/NAME`.
+///
+/// # Errors
+/// [`DistError`].
+pub fn programs(
+    tree: &Tree,
+    architecture: Architecture,
+    watch: impl FnMut(&str),
+) -> Result<Programs, DistError> {
+    if Architecture::here() != Some(architecture) {
+        return Err(DistError::Foreign(architecture));
+    }
+    let what: Vec<&str> =
+        PROGRAMS.iter().flat_map(|(package, bin)| ["--package", package, "--bin", bin]).collect();
+    let built = native(tree, &what, watch)?;
+    let folder = tree.target().join("dist").join(architecture.name());
+    fs::create_dir_all(&folder)?;
+    let [agent, init] = PROGRAMS.map(|(_, bin)| place(&built.join(bin), &folder.join(bin)));
+    Ok(Programs { architecture, agent: agent?, init: init?, built: "by the installed compiler".to_owned() })
+}
+
+/// Copies a program to its place at once, so that whoever runs the old one keeps it.
+fn place(from: &Path, to: &Path) -> Result<PathBuf, DistError> {
+    let new = to.with_extension("new");
+    fs::copy(from, &new)?;
+    fs::rename(&new, to)?;
+    Ok(to.to_path_buf())
+}
+
+/// The agent for this machine's kind of processor, with the C library that the toolchain has.
+///
+/// # Errors
+/// [`DistError`].
+pub fn native_agent(tree: &Tree, watch: impl FnMut(&str)) -> Result<PathBuf, DistError> {
+    let folder = native(tree, &["--package", "sosna-agent", "--bin", "sosna-agent"], watch)?;
+    Ok(folder.join("sosna-agent"))
+}
+
+/// Compiles, for this machine's kind of processor, whatever `what` selects, such as a bench that shall be built as the agent is; returns the folder that
+/// programs are put into.
+///
+/// # Errors
+/// [`DistError`].
+pub fn native(tree: &Tree, what: &[&str], watch: impl FnMut(&str)) -> Result<PathBuf, DistError> {
+    // Named even though it is the host: else the flags would reach build scripts and macros too.
+    let target = format!("{ARCH}-unknown-linux-gnu");
+    let mut log = Log::begin(&tree.logs().join("dist.log"))?;
+    let mut command = exec::cargo();
+    command
+        .current_dir(tree.root())
+        .args(["build", "--profile", "dist", "--target", &target])
+        .args(what)
+        .env("RUSTFLAGS", FLAGS);
+    match exec::run(&mut command, None, &mut log, watch)?.success() {
+        true => Ok(tree.target().join(target).join("dist")),
+        false => Err(DistError::Build { log: log.path().to_path_buf() }),
+    }
+}
