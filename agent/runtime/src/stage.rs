@@ -51,7 +51,8 @@ pub(crate) struct Plan<'a> {
     /// Whether this is a user namespace of an ordinary user.
     pub(crate) rootless: bool,
     pub(crate) disk: DiskMethod,
-    pub(crate) templates: &'a Path,
+    /// Where the scratch's image lies.
+    pub(crate) scratch: &'a Path,
     /// Host folders that must stay visible.
     pub(crate) keep: &'a [&'a Path],
 }
@@ -116,7 +117,7 @@ impl Stage {
         let scratch_path = base.join("s");
         make_dir(&scratch_path, 0o755)?;
         let l = &spec.limits;
-        let scratch = Scratch::mount(&scratch_path, l.disk_bytes, l.disk_inodes, plan.disk, plan.templates)
+        let scratch = Scratch::mount(&scratch_path, l.disk_bytes, l.disk_inodes, plan.disk, plan.scratch)
             .at("make a disk of the right size for", spec.id.as_str())?;
         let merged = overlay(&base, layers.len(), first, plan.rootless)?;
         Ok(Self { base, merged, inputs: input_paths, scratch })

@@ -48,7 +48,7 @@ pub(super) fn container(
         range: request.range_first.map(|first| (first, uids::WIDTH)),
         rootless: e.rootless,
         disk: e.disk,
-        templates: &request.data_dir.join("scratch"),
+        scratch: &request.data_dir.join("scratch"),
         keep: &[&request.task_dir, &request.state_dir, &request.data_dir],
     })?;
     if e.rootless {
