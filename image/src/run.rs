@@ -25,6 +25,8 @@ pub struct Options {
     pub forward: Vec<String>,
     /// Where the serial console goes, as QEMU names it.
     pub serial: String,
+    /// A socket for QEMU's machine protocol (QMP): the power button, and more.
+    pub control: Option<PathBuf>,
     /// Run the image on this machine's own processor. Not by default: a `/dev/kvm` that exists may still not work, and
     /// the machine then stands still.
     pub kvm: bool,
@@ -41,7 +43,14 @@ pub struct Machine {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { snapshot: true, memory: 512, forward: Vec::new(), serial: "stdio".to_owned(), kvm: false }
+        Self {
+            snapshot: true,
+            memory: 512,
+            forward: Vec::new(),
+            serial: "stdio".to_owned(),
+            control: None,
+            kvm: false,
+        }
     }
 }
 
@@ -78,12 +87,20 @@ pub fn prepare(
         command.args(["-cpu", cpu]);
     }
     command.args(["-display", "none", "-no-reboot", "-no-user-config"]);
+    if let Some(socket) = &options.control {
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", comma(socket)));
+    }
     match (&run.firmware, &run.device_tree) {
         (Some(firmware), _) => uefi(&mut command, firmware, image, options, tools, folder.path())?,
         (None, Some(tree)) => pi(&mut command, tree, &opened, image, options, folder.path())?,
         (None, None) => return Err(Error::Refused(format!("{} cannot be emulated", board.name))),
     }
     Ok(Machine { command, _folder: folder })
+}
+
+/// A path within one of QEMU's options.
+fn comma(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
 }
 
 fn uefi(
@@ -97,7 +114,6 @@ fn uefi(
     let (code, variables) = firmware_files(firmware, tools)?;
     let own = folder.join("variables.fd");
     fs::copy(&variables, &own).map_err(Error::io("copy", &variables))?;
-    let comma = |path: &Path| path.display().to_string().replace(',', ",,");
     let snapshot = if options.snapshot { ",snapshot=on" } else { "" };
     command.args(["-nodefaults", "-smp", "1", "-m", &options.memory.to_string()]);
     for drive in [
@@ -168,10 +184,7 @@ fn pi(
     let line = String::from_utf8_lossy(&take("cmdline.txt")?).trim().to_owned();
     command.arg("-kernel").arg(folder.join("kernel")).arg("-initrd").arg(folder.join("initrd"));
     command.arg("-dtb").arg(folder.join("tree")).args(["-append", &line]);
-    command.args([
-        "-drive",
-        &format!("if=sd,format=raw,file={}", file.display().to_string().replace(',', ",,")),
-    ]);
+    command.args(["-drive", &format!("if=sd,format=raw,file={}", comma(&file))]);
     command.args(["-netdev", "user,id=net", "-device", "usb-net,netdev=net"]);
     // Its first serial line is the Bluetooth chip's.
     command.args(["-serial", "null", "-serial", &options.serial]);

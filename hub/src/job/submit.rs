@@ -248,7 +248,7 @@ impl Hub {
             .collect();
         if suitable.is_empty() && !known.is_empty() {
             let detail = format!(
-                "none of the {} devices here has that much of an architecture that the image is for; ask for less",
+                "none of the {} devices here is of an architecture that the image is for and lends as much as a task asks for (cores, memory, disk, files, processes); ask for less",
                 known.len()
             );
             return Err(HubError::refused(Code::ImpossibleResources, detail));

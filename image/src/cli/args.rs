@@ -140,6 +140,12 @@ pub(crate) struct RunArgs {
     /// A port of this machine that leads to one of the device
     #[arg(long, value_name = "HOST:GUEST")]
     pub(crate) forward: Vec<String>,
+    /// A file for what the device says on its serial console, instead of this terminal
+    #[arg(long, value_name = "FILE")]
+    pub(crate) serial: Option<PathBuf>,
+    /// A socket for QEMU's machine protocol (QMP), by which the power button is pressed
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) control: Option<PathBuf>,
     /// Use this machine's processor (/dev/kvm) instead of emulating one: quicker, where it works
     #[arg(long)]
     pub(crate) kvm: bool,

@@ -10,8 +10,12 @@ pub(super) fn run(packages: &PackageArgs, args: &RunArgs) -> Result<(), Error> {
         snapshot: args.snapshot,
         memory: args.memory,
         forward: args.forward.clone(),
+        serial: args
+            .serial
+            .as_ref()
+            .map_or_else(|| "stdio".to_owned(), |path| format!("file:{}", path.display())),
+        control: args.control.clone(),
         kvm: args.kvm,
-        ..Options::default()
     };
     let mut machine = run::prepare(&args.image, &options, &packages.folder(), &|text| eprintln!("{text}"))?;
     eprintln!("starting; Ctrl-C ends the machine");

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::dist::{self, Architecture};
 use crate::exec;
 use crate::stage::{LONGEST, Outcome, Run, Stage, StageError};
 use crate::tools::bare::{self, Bare};
@@ -14,6 +15,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "build", needs: &[], run: build },
     Stage { name: "clippy", needs: &["build"], run: clippy },
     Stage { name: "deny", needs: &[], run: deny },
+    Stage { name: "static", needs: &["build"], run: programs },
     Stage { name: "test", needs: &["build"], run: test },
     Stage { name: "demo", needs: &["build"], run: demo },
     Stage { name: "no-std", needs: &[], run: no_std },
@@ -90,6 +92,24 @@ fn demo(run: &mut Run<'_>) -> Result {
     command.current_dir(run.tree.root()).args(["xtask", "demo"]);
     let good = run.command(&mut command, Some(DEMO_AT_MOST))?;
     Ok(Outcome::when(good, "the demo did not show what it is to show"))
+}
+
+/// What images are made of; the tests that boot them come after it.
+fn programs(run: &mut Run<'_>) -> Result {
+    let Some(here) = Architecture::here() else {
+        return Ok(Outcome::Skipped("no device's programs are made for this kind of processor".into()));
+    };
+    let line = run.line;
+    match dist::programs(run.tree, here, |text| line.now(text)) {
+        Ok(programs) => {
+            for path in [programs.agent, programs.init] {
+                let bytes = std::fs::metadata(&path)?.len();
+                run.step(&format!("{} has {:.2} MB", path.display(), bytes as f64 / 1e6));
+            }
+            Ok(Outcome::Passed)
+        }
+        Err(error) => Ok(Outcome::Failed(error.to_string())),
+    }
 }
 
 fn test(run: &mut Run<'_>) -> Result {
