@@ -120,7 +120,7 @@ fn measure(replicas: usize, region: Option<&str>) -> (f64, u64) {
                 probation_assignments: 8,
                 image_class: "registry.test/tool",
                 probation_results: 10,
-                established: false,
+                prefers_established: false,
             };
             let Ok(placement) = place(fleet.devices(), &need, random.next()) else {
                 unplaced += 1;

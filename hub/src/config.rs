@@ -132,7 +132,8 @@ pub struct Keep {
     pub unused_ms: u64,
     /// How often what nothing needs is removed.
     pub collect_ms: u64,
-    /// How many bytes one person may have sent that no unfinished job of theirs uses.
+    /// How many bytes one person may have sent that no unfinished job of theirs uses. Here and below, a piece counts
+    /// for 4096 at least.
     pub person_bytes: u64,
     /// How many bytes the store holds at most; 0 for what the disk has.
     pub store_bytes: u64,

@@ -202,6 +202,10 @@ impl Hub {
             .map_err(|error| HubError::internal("no certificate authority", error))?;
         let store = Store::open(&data.join("hub.sqlite")).await?;
         let content = ContentStore::open(&data.join("content"))?;
+        let all = content.clone();
+        let keeping = tokio::task::spawn_blocking(move || Keeping::count(&all))
+            .await
+            .map_err(|error| HubError::internal("content could not be counted", error))??;
         let (epoch, start) = store
             .write(|tx| {
                 Box::pin(async move { Ok::<_, StoreError>((tx.epoch().await?, tx.count_start().await?)) })
@@ -218,7 +222,7 @@ impl Hub {
             owner,
             store,
             content,
-            keeping: Keeping::default(),
+            keeping,
             registries,
             fleet: Mutex::new(fleet),
             authority: tokio::sync::RwLock::new(authority),

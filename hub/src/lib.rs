@@ -18,6 +18,7 @@ mod ledger;
 mod listener;
 pub mod metrics;
 mod outbound;
+mod places;
 pub mod registry;
 pub mod schedule;
 pub mod serve;

@@ -2,10 +2,9 @@
 //! address, and nobody may be slow about what they ask: a stranger must not be able to hold the listener up.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,12 +26,15 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use crate::places::Places;
+
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The largest head of a request.
 const HEAD_BYTES: usize = 64 * 1024;
 /// With this byte every TLS connection begins (RFC 8446, 5.1: a record of the handshake).
 const TLS_HANDSHAKE: u8 = 22;
+
 /// What the listener bears.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -67,7 +69,7 @@ pub(crate) async fn serve(
     bounds: Bounds,
     mut stop: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Places { bounds, taken: Mutex::default() });
+    let places = Places::new(bounds.connections, bounds.per_address);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -84,7 +86,11 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Some(place) = places.take(peer.ip()) else {
+        let place = match party(peer.ip()) {
+            Some(party) => places.take_for(party),
+            None => places.take(),
+        };
+        let Some(place) = place else {
             tracing::debug!(%peer, "too many connections");
             continue;
         };
@@ -166,70 +172,13 @@ where
     }
 }
 
-/// Who has a connection.
-#[derive(Debug)]
-struct Places {
-    bounds: Bounds,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    addresses: HashMap<IpAddr, usize>,
-}
-
-/// A connection's place, for as long as it is kept.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    party: IpAddr,
-}
-
-// === impl Places ===
-
-impl Places {
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        // Counters only: a panic while they were held leaves nothing half-done.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let party = party(address);
-        let mut taken = self.taken();
-        if taken.all >= self.bounds.connections {
-            return None;
-        }
-        let own = taken.addresses.entry(party).or_default();
-        if *own >= self.bounds.per_address && !party.is_loopback() {
-            return None;
-        }
-        *own += 1;
-        taken.all += 1;
-        Some(Place { places: self.clone(), party })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.all -= 1;
-        if let Some(own) = taken.addresses.get_mut(&self.party) {
-            *own -= 1;
-            if *own == 0 {
-                taken.addresses.remove(&self.party);
-            }
-        }
-    }
-}
-
-/// Whom an address stands for: in IPv6 one party has at least a /64.
-fn party(address: IpAddr) -> IpAddr {
+/// Whom an address stands for: in IPv6 one party has at least a /64; on loopback it may be a proxy, which stands for
+/// everybody.
+fn party(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
-        }
-        other => other,
+        address if address.is_loopback() => None,
+        IpAddr::V6(v6) => Some(IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))),
+        v4 => Some(v4),
     }
 }
 
@@ -239,26 +188,15 @@ mod tests {
 
     use super::*;
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
     #[test]
-    fn one_address_cannot_take_all_places_and_loopback_can() {
-        let bounds = Bounds { connections: 4, per_address: 2, request: HANDSHAKE };
-        let places = Arc::new(Places { bounds, taken: Mutex::default() });
-        let first = places.take(address("2001:db8::1")).unwrap();
-        let _second = places.take(address("2001:db8::2")).unwrap();
-        assert!(places.take(address("2001:db8::3")).is_none(), "the same network");
-        let _third = places.take(address("192.0.2.1")).unwrap();
-        let _fourth = places.take(address("::ffff:192.0.2.1")).unwrap();
-        assert!(places.take(address("198.51.100.1")).is_none(), "no place is left");
-        drop(first);
-        assert!(places.take(address("192.0.2.1")).is_none());
-        assert!(places.take(address("127.0.0.1")).is_some());
-
-        let places = Arc::new(Places { bounds, taken: Mutex::default() });
-        let _all: Vec<_> = (0..4).map(|_| places.take(address("::1")).unwrap()).collect();
-        assert!(places.take(address("::1")).is_none());
+    fn one_network_is_one_party_and_loopback_is_none() {
+        let of = |text: &str| party(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        for own in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(of(own), None, "{own}");
+        }
     }
 }

@@ -89,6 +89,16 @@ pub enum LinkError {
         /// Whether it means this device and this certificate, and not the moment.
         is_barred: bool,
     },
+    /// The broker says not now.
+    #[error(
+        "{address} cannot take this device at the moment ({code}); its operator may have to look after it"
+    )]
+    Later {
+        /// Where.
+        address: String,
+        /// MQTT's reason.
+        code: &'static str,
+    },
     /// Nobody is there, or the line broke.
     #[error("no connection to {address}")]
     Unreachable {
@@ -229,6 +239,13 @@ fn judge(error: ConnectionError, address: &str) -> LinkError {
     let address = address.to_owned();
     match error {
         ConnectionError::Timeout(_) => LinkError::Silent { address },
+        ConnectionError::ConnectionRefused(
+            code @ (ConnectReturnCode::ServerUnavailable
+            | ConnectReturnCode::ServerBusy
+            | ConnectReturnCode::ServiceUnavailable
+            | ConnectReturnCode::QuotaExceeded
+            | ConnectReturnCode::ConnectionRateExceeded),
+        ) => LinkError::Later { address, code: refusal(code) },
         ConnectionError::ConnectionRefused(code) => {
             let is_barred = matches!(code, ConnectReturnCode::NotAuthorized | ConnectReturnCode::Banned);
             LinkError::Refused { address, code: refusal(code).to_owned(), is_barred }
@@ -258,7 +275,7 @@ fn refusal(code: ConnectReturnCode) -> &'static str {
         ConnectReturnCode::BadUserNamePassword => "bad user name or password",
         ConnectReturnCode::Banned => "banned",
         ConnectReturnCode::ServerBusy => "server busy",
-        ConnectReturnCode::ServerUnavailable => "server unavailable",
+        ConnectReturnCode::ServerUnavailable | ConnectReturnCode::ServiceUnavailable => "server unavailable",
         ConnectReturnCode::ClientIdentifierNotValid => "client identifier not valid",
         ConnectReturnCode::QuotaExceeded => "quota exceeded",
         ConnectReturnCode::ConnectionRateExceeded => "connection rate exceeded",
@@ -326,6 +343,20 @@ mod tests {
         assert_eq!(split_address("[::1]:8883").unwrap(), ("::1".into(), 8883));
         for wrong in ["", "hub", ":1", "hub:", "hub:99999"] {
             assert!(split_address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_hub_in_trouble_is_told_from_one_that_turns_a_device_away() {
+        use ConnectReturnCode::{Banned, NotAuthorized, ServerBusy, ServerUnavailable};
+        for code in [ServerUnavailable, ServerBusy] {
+            let error = judge(ConnectionError::ConnectionRefused(code), "hub:1");
+            assert!(matches!(error, LinkError::Later { .. }), "{error:?}");
+        }
+        // Only after these is the hub asked why, and the certificate renewed.
+        for code in [NotAuthorized, Banned] {
+            let error = judge(ConnectionError::ConnectionRefused(code), "hub:1");
+            assert!(matches!(error, LinkError::Refused { is_barred: true, .. }), "{error:?}");
         }
     }
 

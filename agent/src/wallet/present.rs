@@ -4,14 +4,10 @@
 use sosna_protocol::{
     Address,
     codec::{Bounded, List},
-    message::pay::{MAX_PRESENTED, MAX_PROOF, Present, Presented},
+    message::pay::{MAX_PRESENTED, MAX_PROOF, MAX_SHOWN, Present, Presented},
 };
 
 use crate::store::{StoreError, Tx, record::ReceiptRecord};
-
-/// How many receipts are shown at most. What is owed without a voucher is limited, and with it their number; beyond
-/// this they stay here, and are shown by `sosna-agent status`.
-const MOST: usize = 4096;
 
 /// Says every receipt to the hub that no voucher names. Returns how many.
 ///
@@ -27,9 +23,11 @@ pub(crate) fn present(tx: &mut Tx<'_>, hub: &Address) -> Result<usize, StoreErro
             receipts.push(receipt);
         }
     }
-    if receipts.len() > MOST {
-        tracing::error!(receipts = receipts.len(), "only {MOST} receipts are shown to the restored hub");
-        receipts.truncate(MOST);
+    // What is owed without a voucher is limited, and with it their number; beyond this they stay here, and are shown by
+    // `sosna-agent status`.
+    if receipts.len() > MAX_SHOWN {
+        tracing::error!(receipts = receipts.len(), "only {MAX_SHOWN} receipts are shown to the restored hub");
+        receipts.truncate(MAX_SHOWN);
     }
     for some in receipts.chunks(MAX_PRESENTED) {
         let frames: Vec<Option<Vec<u8>>> =

@@ -7,7 +7,10 @@ use sosna_protocol::resources::{Ask, Resources};
 use utoipa::ToSchema;
 
 use crate::{
-    text::{AddressText, AmountText, AssignmentIdText, ClassText, JobIdText, PhaseText, TaskIdText},
+    text::{
+        AddressText, AmountText, AssignmentIdText, ClassText, HashText, JobIdText, PhaseText, SignatureText,
+        TaskIdText,
+    },
     word::words,
 };
 
@@ -175,6 +178,31 @@ pub struct DeviceDetail {
     /// Receipts that it showed after the hub was restored from a backup, and that the books did not know.
     #[serde(default)]
     pub claims: Vec<Claim>,
+    /// Its latest voucher: what the hub owes it in all, in the hub's signature, for whoever keeps it for the device.
+    #[serde(default)]
+    pub voucher: Option<Voucher>,
+}
+
+/// A voucher: the EIP-712 structure `Voucher(address device,uint256 cumulative,bytes32 receipts)` in the domain `Sosna`,
+/// version 1, of this chain and wallet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Voucher {
+    /// To whom.
+    pub device: AddressText,
+    /// All that was ever earned, up to this voucher.
+    pub cumulative: AmountText,
+    /// The root of the receipts that it is the first to cover.
+    pub receipts: HashText,
+    /// The chain, 0 for none.
+    pub chain_id: u64,
+    /// The hub's wallet there, or its own address.
+    pub wallet: AddressText,
+    /// The hub's.
+    pub signature: SignatureText,
+    /// When it was signed.
+    pub issued_ms: u64,
+    /// When the device said that it holds it.
+    pub held_ms: Option<u64>,
 }
 
 /// How a device has done with one class of images.

@@ -22,6 +22,9 @@ pub enum Admission {
     Allow,
     /// It may not; the reason is for the hub's log and never told to the device.
     Deny(String),
+    /// The hub cannot tell now, for this reason: the device is told that the server is unavailable, which says nothing
+    /// about the device and its certificate, and comes back.
+    Later(String),
 }
 
 /// Who sent a message.

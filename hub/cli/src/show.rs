@@ -300,6 +300,16 @@ pub fn device(detail: &DeviceDetail) -> String {
             format!("{} SNM, {} in vouchers, {} confirmed", device.earned, device.vouchered, device.held),
         ),
         (
+            "voucher",
+            detail.voucher.as_ref().map_or_else(String::new, |voucher| {
+                format!(
+                    "{} SNM, signed {}; --json shows it whole",
+                    voucher.cumulative,
+                    ago(voucher.issued_ms)
+                )
+            }),
+        ),
+        (
             "trusts for",
             device.exposure_limit.map(|limit| format!("{limit} SNM without a voucher")).unwrap_or_default(),
         ),

@@ -467,6 +467,7 @@ async fn devices_are_shown_and_decided_about() {
         "cannot limit  disk: no project quota",
         "9 right (2 in a row), 1 wrong",
         "0.25 SNM, 0.2 in vouchers",
+        "2.5 SNM, signed",
         "0.9 SNM without a voucher",
         "registry.test/tool",
         "5e5e5e5e",
@@ -481,7 +482,9 @@ async fn devices_are_shown_and_decided_about() {
     assert!(said.ends_with(" room=a=b\n"), "{said}");
     assert_eq!(hub.inner().labels.len(), 1);
     assert_eq!(person.says(&["device", "label", "kitchen-pi", "region"]).await.code, 2);
-    assert_eq!(*field(&person.json(&["device", "kitchen-pi", "--json"]).await, "/reputation/valid"), 9);
+    let whole = person.json(&["device", "kitchen-pi", "--json"]).await;
+    assert_eq!(*field(&whole, "/reputation/valid"), 9);
+    assert_eq!(*field(&whole, "/voucher/signature"), "07".repeat(65));
 }
 
 #[tokio::test]

@@ -9,14 +9,12 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use sosna_protocol::Hash;
 use sosna_store::Holder;
 
 use super::{Caller, Failure, Named, Served};
 use crate::{
-    content::{Shown, length_of, missing, name_of, owned_length, receive, send},
+    content::{Allowed, Shown, hold_on, length_of, missing, name_of, owned_length, receive, send},
     error::HubError,
-    hub::Hub,
 };
 
 /// `GET` and `HEAD /v1/content/sha256/{hex}`. `HEAD` tells whether the caller may name it in a job, or must send it
@@ -34,8 +32,8 @@ pub(super) async fn read(
     if method == Method::HEAD {
         // From here on it stays long enough for a job to be submitted.
         let _steady = served.hub.keeping.steady().await;
-        owned_length(&served.hub, &caller.0.name, &name).await?.ok_or_else(not_found)?;
-        touch(&served.hub, caller.0.name, name).await?;
+        let length = owned_length(&served.hub, &caller.0.name, &name).await?.ok_or_else(not_found)?;
+        hold_on(&served.hub, caller.0.name, name, length).await?;
     } else if let Some(buyer) = whose.clone() {
         let may = served
             .hub
@@ -53,19 +51,6 @@ pub(super) async fn read(
     }
 }
 
-/// Notes that somebody still has use for what they sent; seldom, as it costs a write.
-async fn touch(hub: &Hub, person: String, name: Hash) -> Result<(), HubError> {
-    let (holder, now) = (Holder::Person(person), hub.now_ms());
-    let (asked, length) = (holder.clone(), hub.content.length(&name).unwrap_or_default());
-    let since = hub.store.read(|tx| Box::pin(async move { tx.held_since(&asked, &name).await })).await?;
-    if since.is_some_and(|since| since.saturating_add(hub.config.content.unused_ms / 4) < now) {
-        hub.store
-            .write(move |tx| Box::pin(async move { tx.hold_content(&holder, &name, length, now).await }))
-            .await?;
-    }
-    Ok(())
-}
-
 /// `PUT /v1/content/sha256/{hex}`.
 pub(super) async fn write(
     State(served): State<Arc<Served>>,
@@ -75,7 +60,7 @@ pub(super) async fn write(
     body: Body,
 ) -> Result<Response, Failure> {
     let (name, length) = (name_of(&hex)?, length_of(&headers)?);
-    let allowed = served.hub.config.content.person_bytes;
+    let allowed = Allowed::Charged(served.hub.config.content.person_bytes);
     let new = receive(&served.hub, Holder::Person(caller.0.name), allowed, (name, length), body).await?;
     Ok(if new { StatusCode::CREATED } else { StatusCode::OK }.into_response())
 }

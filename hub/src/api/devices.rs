@@ -70,7 +70,8 @@ pub(super) async fn show(
                 let device = view::device(tx, &live).await?;
                 let classes = view::classes(tx, &live).await?;
                 let claims = view::claims(tx, &address).await?;
-                Ok(DeviceDetail { device, current, classes, claims })
+                let voucher = view::voucher(tx, &address).await?;
+                Ok(DeviceDetail { device, current, classes, claims, voucher })
             })
         })
         .await?;

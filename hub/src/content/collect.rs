@@ -11,6 +11,7 @@ use std::{
 
 use sosna_protocol::Hash;
 
+use super::room::charge;
 use crate::{error::HubError, hub::Hub};
 
 /// How many files are looked at while nobody else may rely on any.
@@ -64,7 +65,7 @@ pub async fn collect(hub: &Arc<Hub>) -> Result<Collected, HubError> {
     let walked = tokio::task::spawn_blocking(move || {
         let (mut old, mut all) = (Vec::new(), 0_u64);
         store.each(|name, length, taken| {
-            all = all.saturating_add(length);
+            all = all.saturating_add(charge(length));
             if is_old(taken, age) {
                 old.push((name, length));
             }
@@ -98,7 +99,7 @@ pub async fn collect(hub: &Arc<Hub>) -> Result<Collected, HubError> {
                 hub.content.remove(name)?;
                 collected.pieces += 1;
                 collected.bytes += length;
-                hub.keeping.stored.fetch_sub(*length, Ordering::Relaxed);
+                hub.keeping.stored.fetch_sub(charge(*length), Ordering::Relaxed);
                 hub.metrics.content_collected.add_one();
                 hub.metrics.content_collected_bytes.add(*length);
             }

@@ -2,11 +2,7 @@
 //!
 //! Who asks is who the certificate names; the store is asked again at every request whether it still holds.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -28,7 +24,7 @@ use sosna_protocol::{Address, Hash, identity::AssignmentId};
 use sosna_store::{DeviceState, Holder};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -37,12 +33,13 @@ use crate::{
     api::{Failure, Named},
     error::HubError,
     hub::Hub,
+    places::{Place, Places},
 };
 
 /// Connections at once.
 const CONNECTIONS: usize = 2048;
 /// Of those, of one device.
-const CONNECTIONS_OF_ONE: u32 = 8;
+const CONNECTIONS_OF_ONE: usize = 8;
 /// How long a client has for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long it has for a request's head, and how long a connection may be idle.
@@ -59,12 +56,6 @@ struct Peer {
     serial: Serial,
 }
 
-#[derive(Debug)]
-struct Serving {
-    hub: Arc<Hub>,
-    open: Mutex<HashMap<Address, u32>>,
-}
-
 /// Serves devices on a listener until `shutdown` turns true. Each new connection gets the TLS configuration that
 /// `tls` holds then.
 pub async fn serve(
@@ -73,8 +64,7 @@ pub async fn serve(
     tls: watch::Receiver<Arc<ServerConfig>>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let serving = Arc::new(Serving { hub, open: Mutex::default() });
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::new(CONNECTIONS, CONNECTIONS_OF_ONE);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -89,13 +79,12 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (acceptor, serving) = (TlsAcceptor::from(tls.borrow().clone()), serving.clone());
+        let Some(place) = places.take() else { continue };
+        let (acceptor, hub) = (TlsAcceptor::from(tls.borrow().clone()), hub.clone());
         let mut shutdown = shutdown.clone();
         tokio::spawn(async move {
-            let _place = place;
             tokio::select! {
-                () = connection(serving, stream, acceptor) => {}
+                () = connection(hub, stream, acceptor, place) => {}
                 _ = shutdown.wait_for(|stop| *stop) => {}
                 () = tokio::time::sleep(LIFETIME) => {}
             }
@@ -103,7 +92,7 @@ pub async fn serve(
     }
 }
 
-async fn connection(serving: Arc<Serving>, stream: TcpStream, acceptor: TlsAcceptor) {
+async fn connection(hub: Arc<Hub>, stream: TcpStream, acceptor: TlsAcceptor, place: Place<Address>) {
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -114,7 +103,7 @@ async fn connection(serving: Arc<Serving>, stream: TcpStream, acceptor: TlsAccep
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let Some((device, serial)) = certificates.and_then(|all| tls::peer(all.first()?)) else { return };
-    let Some(_open) = serving.enter(device) else {
+    let Some(_place) = place.of(device) else {
         tracing::debug!(%device, "too many connections for content");
         return;
     };
@@ -123,7 +112,7 @@ async fn connection(serving: Arc<Serving>, stream: TcpStream, acceptor: TlsAccep
         .method_not_allowed_fallback(|| async { Failure::not_allowed("this address") })
         .fallback(|| async { Failure::from(HubError::not_found("address")) })
         .layer(Extension(Peer { device, serial }))
-        .with_state(serving.clone());
+        .with_state(hub);
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -136,7 +125,7 @@ async fn connection(serving: Arc<Serving>, stream: TcpStream, acceptor: TlsAccep
 }
 
 async fn read(
-    State(serving): State<Arc<Serving>>,
+    State(hub): State<Arc<Hub>>,
     Extension(peer): Extension<Peer>,
     Named(hex): Named<String>,
     method: Method,
@@ -145,8 +134,7 @@ async fn read(
     let name = name_of(&hex)?;
     // Whether it has stored something for an assignment is what a device asks before it goes on sending.
     let stored = if method == Method::HEAD { assignment_of(&headers)? } else { None };
-    let may = serving
-        .hub
+    let may = hub
         .store
         .read(|tx| {
             Box::pin(async move {
@@ -166,12 +154,12 @@ async fn read(
     if !may {
         return Err(missing().into());
     }
-    let answer = send(&serving.hub.content, &name, &method, &headers, Shown::Saved).await?;
+    let answer = send(&hub.content, &name, &method, &headers, Shown::Saved).await?;
     Ok(answer.ok_or_else(missing)?)
 }
 
 async fn write(
-    State(serving): State<Arc<Serving>>,
+    State(hub): State<Arc<Hub>>,
     Extension(peer): Extension<Peer>,
     Named(hex): Named<String>,
     headers: HeaderMap,
@@ -184,8 +172,7 @@ async fn write(
             format!("content is stored for an assignment; name it in the header {ASSIGNMENT_HEADER}");
         HubError::refused(Code::Invalid, detail)
     })?;
-    let allowed = serving
-        .hub
+    let allowed = hub
         .store
         .read(|tx| {
             Box::pin(async move {
@@ -194,7 +181,7 @@ async fn write(
             })
         })
         .await?;
-    receive(&serving.hub, Holder::Assignment(id), allowed, (name, length), body).await?;
+    receive(&hub, Holder::Assignment(id), allowed, (name, length), body).await?;
     // Whether it was there before is nobody's business.
     Ok(StatusCode::CREATED.into_response())
 }
@@ -232,42 +219,4 @@ pub(crate) fn length_of(headers: &HeaderMap) -> Result<u64, HubError> {
     headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).ok_or_else(|| {
         HubError::refused(Code::Invalid, "content comes with its length; send the header Content-Length")
     })
-}
-
-// === impl Serving ===
-
-impl Serving {
-    /// Counts a device's connection, unless it has too many.
-    fn enter(self: &Arc<Self>, device: Address) -> Option<Open> {
-        let mut all = lock(&self.open);
-        let count = all.entry(device).or_default();
-        if *count >= CONNECTIONS_OF_ONE {
-            return None;
-        }
-        *count += 1;
-        Some(Open { serving: self.clone(), device })
-    }
-}
-
-/// Counts while it lives.
-struct Open {
-    serving: Arc<Serving>,
-    device: Address,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let mut all = lock(&self.serving.open);
-        if let Some(count) = all.get_mut(&self.device) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.device);
-            }
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Counters only: a panic while one was held leaves nothing half-done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

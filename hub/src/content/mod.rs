@@ -9,6 +9,7 @@ mod collect;
 mod devices;
 mod keeping;
 mod receive;
+mod room;
 mod send;
 mod tls;
 
@@ -17,7 +18,8 @@ pub use collect::{Collected, collect};
 pub use devices::serve;
 pub(crate) use devices::{length_of, name_of};
 pub use keeping::Keeping;
-pub(crate) use keeping::{missing, owned_length};
+pub(crate) use keeping::{hold_on, missing, owned_length};
 pub(crate) use receive::receive;
+pub(crate) use room::Allowed;
 pub(crate) use send::{Shown, send};
 pub use tls::config;

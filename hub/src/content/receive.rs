@@ -14,7 +14,10 @@ use sosna_protocol::Hash;
 use sosna_store::Holder;
 use tokio::sync::mpsc;
 
-use super::keeping::Coming;
+use super::{
+    keeping::Coming,
+    room::{Allowed, charge},
+};
 use crate::{error::HubError, hub::Hub};
 
 /// How long the sender may be silent.
@@ -22,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Pieces between network and disk.
 const QUEUE: usize = 8;
 
-/// Takes a body as the content of this name and length, from somebody who may hold `allowed` bytes that nothing uses;
+/// Takes a body as the content of this name and length, from somebody who may hold `allowed` that nothing uses;
 /// says whether they had not sent it before. The whole body is read and checked, whether the store has it or not:
 /// that is how they show that they have it.
 ///
@@ -32,7 +35,7 @@ const QUEUE: usize = 8;
 pub(crate) async fn receive(
     hub: &Arc<Hub>,
     holder: Holder,
-    allowed: u64,
+    allowed: Allowed,
     (name, length): (Hash, u64),
     body: Body,
 ) -> Result<bool, HubError> {
@@ -109,7 +112,7 @@ fn write(
     match incoming.keep_as(&name, length) {
         Ok(()) => {
             if is_new {
-                hub.keeping.stored.fetch_add(length, Ordering::Relaxed);
+                hub.keeping.stored.fetch_add(charge(length), Ordering::Relaxed);
             }
             Ok(())
         }

@@ -28,6 +28,8 @@ pub struct Live {
     pub region: Option<String>,
     /// Whether it has a session and has greeted.
     pub online: bool,
+    /// Whether it has greeted since this hub was started.
+    pub has_greeted: bool,
     /// From where its session comes, cut to its network (IPv4 /24, IPv6 /48).
     pub network: Option<std::net::IpAddr>,
     /// What its open assignments take.
@@ -53,6 +55,7 @@ impl Live {
             device,
             region,
             online: false,
+            has_greeted: false,
             network: None,
             taken: Resources::default(),
             open: 0,

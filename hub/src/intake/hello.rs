@@ -61,6 +61,7 @@ pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
     if greeted {
         if let Some(live) = hub.fleet().get_mut(&device) {
             live.online = true;
+            live.has_greeted = true;
             live.seen_ms = hub.now_ms();
         }
         hub.perform(vec![Effect::Event(Event::Device(device)), Effect::Schedule]).await;

@@ -76,7 +76,8 @@ impl Handler for Intake {
             Ok((Some(_), true)) => Admission::Allow,
             Ok((Some(_), false)) => Admission::Deny("the certificate is not one that holds".to_owned()),
             Ok((None, _)) => Admission::Deny("no such device was enrolled here".to_owned()),
-            Err(error) => Admission::Deny(sosna_host::report::line(&error)),
+            // That says nothing about the device: its certificate may be as good as ever.
+            Err(error) => Admission::Later(sosna_host::report::line(&error)),
         }
     }
 

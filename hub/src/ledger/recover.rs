@@ -12,7 +12,7 @@ use sosna_protocol::{
     frame::Frame,
     identity::AssignmentId,
     message::{
-        pay::{Presented, Statement},
+        pay::{MAX_SHOWN, Presented, Statement},
         result::{Down, Judgement},
     },
 };
@@ -94,6 +94,10 @@ async fn take_voucher(
     for one in tx.uncovered_assignments(&device, u64::MAX, u32::MAX).await? {
         tx.cover_assignment(&one.id, Amount::ZERO).await?;
     }
+    // Claims of a restoration before this one, likewise.
+    for one in tx.uncovered_claims(&device).await? {
+        tx.cover_claim(&device, &one.assignment, Amount::ZERO).await?;
+    }
     tx.hold_voucher(&device, statement.cumulative, hub.now_ms()).await?;
     Ok(effects)
 }
@@ -128,7 +132,9 @@ async fn raise(tx: &mut Tx, hub: &Hub, device: Address, cumulative: Amount) -> R
 }
 
 /// Takes receipts that a device has no voucher for. Those that the hub's signature proves are named by the next
-/// vouchers; what the books know already is left to its own course; the rest is recorded for the operator.
+/// vouchers; what the books know already is left to its own course; the rest is recorded for the operator, up to
+/// [`MAX_SHOWN`] of a device: whoever has signed more than that for nothing wants to fill the disk, and an honest
+/// device shows no more.
 pub(crate) async fn present(
     tx: &mut Tx,
     hub: &Hub,
@@ -138,7 +144,7 @@ pub(crate) async fn present(
     if hub.epoch == 0 {
         return Ok(Vec::new());
     }
-    let held = tx.held(&device).await?;
+    let mut unproven = tx.count_unproven_claims(&device).await?;
     for one in receipts {
         let Some(digest) = digest(hub, device, &one) else {
             tracing::warn!(%device, assignment = %one.assignment, "shows a receipt that it never signed");
@@ -148,12 +154,13 @@ pub(crate) async fn present(
         let proof = proof.filter(|proof| proof.assignment == one.assignment && proof.epoch < hub.epoch);
         let known = tx.assignment(&one.assignment).await?.filter(|known| known.device == device);
         let (owed, explanation) = match (known, proof) {
-            // In the next voucher, or in one that is on its way, or in none that the device holds.
             (Some(known), _) if known.judgement == Some(Judgement::Accepted) => {
-                if known.voucher.is_none_or(|voucher| voucher > held) {
+                // Otherwise the next voucher names it, or one that the device holds or gets: naming it again would
+                // only let other work be paid in its place, before its time.
+                if known.voucher != Some(Amount::ZERO) {
                     continue;
                 }
-                (Some(known.owed), "the books know it, and the device holds no voucher that names it")
+                (Some(known.owed), "the books know it, and no voucher of theirs names it")
             }
             (_, Some(proof)) => (Some(proof.owed), "the hub's own verdict proves it"),
             // It is judged yet, or was.
@@ -163,6 +170,14 @@ pub(crate) async fn present(
                 (None, why)
             }
         };
+        if owed.is_none() {
+            if unproven >= u64::try_from(MAX_SHOWN).unwrap_or(u64::MAX) {
+                tracing::warn!(%device, assignment = %one.assignment, price = %one.price,
+                    "claims more than {MAX_SHOWN} times what nothing proves; this is not recorded");
+                continue;
+            }
+            unproven += 1;
+        }
         let claim = Claim {
             device,
             assignment: one.assignment,

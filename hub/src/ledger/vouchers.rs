@@ -13,6 +13,7 @@ use sosna_store::{Account, Assignment, Claim, DeviceState, Owed, StoredVoucher, 
 
 use crate::{
     error::HubError,
+    fleet::Live,
     hub::{Effect, Event, Hub},
 };
 
@@ -22,9 +23,8 @@ pub(crate) async fn issue_due(hub: &Arc<Hub>) -> Result<(), HubError> {
         hub.store.read(|tx| Box::pin(async move { tx.devices_owed().await.map_err(HubError::from) })).await?;
     let now = hub.now_ms();
     for Owed { device, since_ms, last_ms, open } in owed {
-        // Not before a device has greeted: it may hold a voucher that a restored store does not know of.
         let delay = match hub.fleet().get(&device) {
-            Some(live) if live.online => delay(hub, live.device.state),
+            Some(live) if may_be_issued(hub, live) => delay(hub, live.device.state),
             _ => None,
         };
         let due = delay.is_some_and(|delay| since_ms.saturating_add(delay) <= now)
@@ -40,6 +40,12 @@ pub(crate) async fn issue_due(hub: &Arc<Hub>) -> Result<(), HubError> {
         }
     }
     Ok(())
+}
+
+/// Whether these books say what a device is owed. After a restoration it may hold a voucher that they do not know of,
+/// and shows it when it greets; one that was revoked never will, and what the books know is its all the same.
+fn may_be_issued(hub: &Hub, live: &Live) -> bool {
+    hub.epoch == 0 || live.has_greeted || live.device.state == DeviceState::Revoked
 }
 
 /// How long after a verdict a device in this state is paid; `None` while nothing is paid.
@@ -73,8 +79,11 @@ async fn issue(tx: &mut Tx, hub: &Hub, address: &Address) -> Result<Vec<Effect>,
     let work = tx.uncovered_assignments(address, until, limit).await?;
     let items: Vec<Item> =
         claims.chain(work.into_iter().map(|one| Item::Assignment(Box::new(one)))).take(MAX_COVERED).collect();
-    // After a restoration the voucher before may have covered some of it already: the books say what is owed.
+    // After a restoration the voucher before may have covered some of it already: the books say what is owed, and what
+    // is not due yet is in that sum, too.
+    let waiting = tx.amounts_accepted_after(address, until).await?;
     let most = tx.ever_taken(&Account::Device(*address)).await?;
+    let most = waiting.into_iter().fold(most, |most, one| most.checked_sub(one).unwrap_or_default());
     let (mut cumulative, mut named) = (before, Vec::new());
     let mut beyond = Vec::new();
     for item in items {

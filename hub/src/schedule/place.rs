@@ -2,7 +2,8 @@
 //!
 //! Pure, so that it can be measured and tried on everything. In a large fleet not every device is looked at:
 //! the best of [`ENOUGH`] suitable ones, taken in a random order, is as good for all practical purposes
-//! (Kubernetes and Nomad sample likewise) and costs the same at any size.
+//! (Kubernetes and Nomad sample likewise) and costs the same at any size. Where established devices are preferred,
+//! more are looked at, since few of them may be.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,10 @@ use crate::fleet::Live;
 
 /// How many suitable devices are compared.
 pub(super) const ENOUGH: usize = 100;
+/// How many suitable devices are looked at for [`ENOUGH`] that are established, where these are preferred.
+const MANY: usize = 20 * ENOUGH;
+/// More than any score.
+const ESTABLISHED: u64 = 1 << 32;
 
 /// What a replica needs.
 #[derive(Debug, Clone)]
@@ -43,8 +48,8 @@ pub struct Need<'a> {
     pub image_class: &'a str,
     /// How many right results in a row end probation.
     pub probation_results: u64,
-    /// Whether only devices whose results need no check will do.
-    pub established: bool,
+    /// Whether devices whose results need no check are preferred to all others.
+    pub prefers_established: bool,
 }
 
 /// Who has or had a replica of the same task.
@@ -86,7 +91,7 @@ pub(super) fn owner_of(live: &Live) -> Option<Address> {
 pub fn place(fleet: &[Live], need: &Need<'_>, random: u64) -> Result<Placement, Unplaced> {
     let mut excluded: BTreeMap<Constraint, u32> = BTreeMap::new();
     let mut best: Option<(u64, Placement)> = None;
-    let mut suitable = 0;
+    let (mut suitable, mut preferred) = (0, 0);
     // A walk with a step that has no divisor in common with the length visits everybody once, in an order
     // that looks random enough, without memory.
     let length = fleet.len();
@@ -97,8 +102,11 @@ pub fn place(fleet: &[Live], need: &Need<'_>, random: u64) -> Result<Placement, 
         next = (next + stride(length)) % length;
         match check(live, need) {
             Ok(price) => {
+                let established =
+                    need.prefers_established && !live.wants_check(need.image_class, need.probation_results);
                 suitable += 1;
-                let score = score(live, need, price);
+                preferred += usize::from(established || !need.prefers_established);
+                let score = score(live, need, price) + if established { ESTABLISHED } else { 0 };
                 if best.as_ref().is_none_or(|(highest, _)| score > *highest) {
                     let device = &live.device;
                     let class = device.described.class;
@@ -107,7 +115,7 @@ pub fn place(fleet: &[Live], need: &Need<'_>, random: u64) -> Result<Placement, 
                         Placement { device: device.address, owner: device.owner, class, price },
                     ));
                 }
-                if suitable >= ENOUGH {
+                if preferred >= ENOUGH || suitable >= MANY {
                     break;
                 }
             }
@@ -152,10 +160,6 @@ fn check(live: &Live, need: &Need<'_>) -> Result<Amount, Constraint> {
     require(free.pids >= need.resources.pids, Constraint::Pids)?;
     let on_probation = live.device.state == DeviceState::Probation;
     require(!on_probation || live.open < need.probation_assignments, Constraint::Reputation)?;
-    if need.established {
-        let trusted = !live.wants_check(need.image_class, need.probation_results);
-        require(trusted, Constraint::Reputation)?;
-    }
     let price = described.ask.price(&need.resources, need.timeout_ms).ok_or(Constraint::Price)?;
     require(price <= need.cap, Constraint::Price)?;
     require(live.trusts_for(price), Constraint::Exposure)?;

@@ -138,9 +138,15 @@ async fn round(hub: &Arc<Hub>, skip: u32) -> Result<Round, HubError> {
     if !unplaced.is_empty() {
         explain(hub, unplaced).await?;
     }
-    for task in unchecked {
+    if !unchecked.is_empty() {
         hub.change(move |tx, hub| {
-            Box::pin(async move { Ok(((), verify::give_up_check(tx, &hub, &task).await?)) })
+            Box::pin(async move {
+                let mut effects = Vec::new();
+                for task in unchecked {
+                    effects.extend(verify::give_up_check(tx, &hub, &task).await?);
+                }
+                Ok(((), effects))
+            })
         })
         .await?;
     }

@@ -64,7 +64,11 @@ impl<'a> Wish<'a> {
 
     /// Chooses a device and takes its room at once, so that the next choice sees it taken; or says why there is none,
     /// in the stored form.
-    pub(super) fn choose(&self, hub: &Hub, established: bool) -> Result<(AssignmentId, Placement), String> {
+    pub(super) fn choose(
+        &self,
+        hub: &Hub,
+        prefers_established: bool,
+    ) -> Result<(AssignmentId, Placement), String> {
         // Without exactness replicas still share an architecture: one image, one digest.
         let archs: Vec<Arch> = match self.class {
             Some(class) => vec![class.arch],
@@ -82,7 +86,7 @@ impl<'a> Wish<'a> {
             probation_assignments: hub.config.probation.assignments,
             image_class: &self.image_class,
             probation_results: hub.config.probation.results,
-            established,
+            prefers_established,
         };
         let mut fleet = hub.fleet();
         let placement = place(fleet.devices(), &need, u64::from_be_bytes(sosna_host::random()))
@@ -110,7 +114,7 @@ impl<'a> Wish<'a> {
         }
         self.compared = true;
         self.cap = self.open.cap.min(budget);
-        [true, false].into_iter().find_map(|established| self.choose(hub, established).ok())
+        self.choose(hub, true).ok()
     }
 }
 

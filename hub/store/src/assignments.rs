@@ -480,6 +480,23 @@ impl Tx {
         self.all(query.bind(&device.0[..]), |row| amount(row, "owed")).await
     }
 
+    /// What is owed to a device for work that was accepted after a moment and that no voucher covers yet, each
+    /// assignment's part.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn amounts_accepted_after(
+        &mut self,
+        device: &Address,
+        judged_after_ms: u64,
+    ) -> Result<Vec<Amount>, StoreError> {
+        let query = sqlx::query(
+            "SELECT owed FROM assignments WHERE device = ? AND judgement = 'accepted' AND voucher IS NULL
+                AND owed != zeroblob(16) AND judged_ms > ?",
+        );
+        self.all(query.bind(&device.0[..]).bind(int(judged_after_ms)), |row| amount(row, "owed")).await
+    }
+
     /// Notes which voucher covers an assignment.
     ///
     /// # Errors

@@ -53,7 +53,8 @@ fn claim(row: &SqliteRow) -> Result<Claim, StoreError> {
 }
 
 impl Tx {
-    /// Records a claim; says whether it is news. One that is proven replaces one that was not, and nothing else.
+    /// Records a claim; says whether it is news. One that is proven replaces one that was not, and one that no voucher
+    /// of these books names any more (its `voucher` is 0), and nothing else.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -63,8 +64,8 @@ impl Tx {
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (device, assignment) DO UPDATE SET task = excluded.task, digest = excluded.digest,
                 price = excluded.price, owed = excluded.owed, proven = 1, explanation = excluded.explanation,
-                shown_ms = excluded.shown_ms
-             WHERE claims.proven = 0 AND excluded.proven = 1",
+                shown_ms = excluded.shown_ms, voucher = NULL
+             WHERE excluded.proven = 1 AND (claims.proven = 0 OR claims.voucher = zeroblob(16))",
         );
         let query = query
             .bind(&new.device.0[..])
@@ -77,6 +78,16 @@ impl Tx {
             .bind(&new.explanation)
             .bind(int(new.shown_ms));
         Ok(self.run(query).await? > 0)
+    }
+
+    /// How many claims of a device nothing proves.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_unproven_claims(&mut self, device: &Address) -> Result<u64, StoreError> {
+        let query = sqlx::query("SELECT COUNT(*) AS claims FROM claims WHERE device = ? AND proven = 0");
+        let claims = self.one(query.bind(&device.0[..]), |row| integer(row, "claims")).await?;
+        Ok(claims.unwrap_or_default())
     }
 
     /// What a device has claimed, oldest first.

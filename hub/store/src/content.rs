@@ -16,6 +16,17 @@ pub enum Holder {
     Assignment(AssignmentId),
 }
 
+/// What somebody has shown that no unfinished job of theirs uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unused {
+    /// How many pieces.
+    pub pieces: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their bytes, where each counts for so many at least as was asked.
+    pub charged: u64,
+}
+
 // === impl Holder ===
 
 impl Holder {
@@ -73,20 +84,28 @@ impl Tx {
         self.all(query, |row| Ok((Hash(bytes(row, "sha256")?), integer(row, "length")?))).await
     }
 
-    /// How many bytes somebody has shown that no unfinished job of theirs uses.
+    /// What somebody has shown that no unfinished job of theirs uses, a piece counting for `least` bytes at least.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn unused_bytes(&mut self, holder: &Holder) -> Result<u64, StoreError> {
+    pub async fn unused_content(&mut self, holder: &Holder, least: u64) -> Result<Unused, StoreError> {
         let (person, assignment) = holder.columns();
         let query = sqlx::query(
-            "SELECT COALESCE(SUM(length), 0) AS bytes FROM held_content AS held
+            "SELECT COUNT(*) AS pieces, COALESCE(SUM(length), 0) AS bytes,
+                COALESCE(SUM(MAX(length, ?)), 0) AS charged FROM held_content AS held
              WHERE person = ? AND assignment = ? AND (person = '' OR NOT EXISTS (
                 SELECT 1 FROM job_content JOIN jobs ON jobs.id = job_content.job
                 WHERE job_content.sha256 = held.sha256 AND jobs.buyer = held.person AND jobs.ended_ms IS NULL))",
         );
-        let query = query.bind(person).bind(assignment);
-        Ok(self.one(query, |row| integer(row, "bytes")).await?.unwrap_or_default())
+        let query = query.bind(int(least)).bind(person).bind(assignment);
+        let unused = self.one(query, |row| {
+            Ok(Unused {
+                pieces: integer(row, "pieces")?,
+                bytes: integer(row, "bytes")?,
+                charged: integer(row, "charged")?,
+            })
+        });
+        Ok(unused.await?.unwrap_or_default())
     }
 
     /// Whether a person may name content in a job: they have sent it, or a job of theirs was given it or returned it.

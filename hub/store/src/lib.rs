@@ -27,7 +27,7 @@ mod writer;
 
 pub use assignments::{Assignment, AssignmentState, NewAssignment, Revealed};
 pub use claims::Claim;
-pub use content::Holder;
+pub use content::{Holder, Unused};
 pub use devices::{Certificate, Described, Device, DeviceState, NewDevice, Setting};
 pub use jobs::{Job, JobState, JobSum, NewJob};
 pub use ledger::{Account, Entry, LedgerError, Transfer};

@@ -313,3 +313,40 @@ async fn count_wrong(hub: &std::sync::Arc<Hub>, device: &Device, class: &str) {
         .unwrap();
     hub.perform(vec![sosna_hub::hub::Effect::Record(address, class, record)]).await;
 }
+
+/// Two of three found the same, but no check was open any more: nobody else is paid for what one was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_found_the_same_after_the_check_was_given_up_is_surplus() {
+    let world = world("1").await;
+    let mut devices = vec![world.device().await, established(&world).await, established(&world).await];
+    let job = world.submit(1, 1).await;
+    let both = offers(&world, &mut devices, 2).await;
+    let (mut shown, mut liar) = (Vec::new(), 0);
+    for (place, offer) in &both {
+        devices[*place].accept(&world, offer).await;
+        // The established one, of which the operator finds out more.
+        let said = if *place == 0 { "the truth" } else { "a lie" };
+        liar = liar.max(*place);
+        shown.push(devices[*place].commit(&world, offer, said).await);
+    }
+    for ((place, _), shown) in both.iter().zip(&shown) {
+        devices[*place].reveal_when_closed(&world, shown).await;
+    }
+    let (third, offer) = offers(&world, &mut devices, 1).await[0];
+    devices[third].accept(&world, &offer).await;
+    admin::revoke(&world.hub, devices[liar].address(), None).await.unwrap();
+    let last = devices[third].commit(&world, &offer, "the truth").await;
+    // There is nobody for another one.
+    world.pass(21_000);
+    devices[third].reveal_when_closed(&world, &last).await;
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+    let assignments = world.assignments(job).await;
+    let of = |place: usize| {
+        let device: &Device = &devices[place];
+        assignments.iter().find(|one| one.device == device.address()).unwrap().judgement
+    };
+    assert_eq!((of(third), of(0)), (Some(Judgement::Accepted), Some(Judgement::Surplus)));
+    assert_eq!(world.earned(&devices[0]).await, Amount::ZERO);
+    assert_eq!(world.earned(&devices[third]).await, snm("0.02"));
+    assert_eq!((spent(&world, job).await, expense(&world).await), (snm("0.02"), Amount::ZERO));
+}

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use sosna_broker::{Departure, Handler as _};
 use sosna_hub::admin;
-use sosna_protocol::{Amount, identity::AssignmentId};
+use sosna_protocol::{
+    Amount,
+    identity::AssignmentId,
+    message::pay::{MAX_PRESENTED, MAX_SHOWN},
+};
 use sosna_store::JobState;
 
 use crate::{
@@ -336,4 +341,155 @@ async fn a_device_is_not_offered_what_it_would_refuse_to_be_owed() {
     world.pass(601_000);
     device.voucher(&world).await;
     device.take(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn showing_again_what_a_voucher_names_pays_nothing_early() {
+    let mut world = World::with(|config| config.probation.delay_ms = 300_000).await;
+    let mut device = world.device().await;
+    let (first, price, verdict) = judged(&world, &mut device).await;
+    world.pass(301_000);
+    assert_eq!(device.voucher(&world).await.cumulative, price);
+    let copy = world.store_copy().await;
+    world.restore(&copy).await;
+    device.begin_anew();
+    device.hello(&world).await;
+    device.present(&world, &[(first, Some(verdict))]).await;
+    assert!(claims(&world, &device).await.is_empty(), "the device holds the voucher that names it");
+    world.pass(200_000);
+    judged(&world, &mut device).await;
+    // As old as a claim would be by now; the work is not.
+    world.pass(101_000);
+    no_voucher(&world, &mut device).await;
+    world.pass(200_000);
+    assert_eq!(device.voucher(&world).await.cumulative, price.checked_mul(2).unwrap());
+    world.check_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_a_lost_voucher_named_are_not_named_again() {
+    let mut world = World::with(|config| config.probation.delay_ms = 300_000).await;
+    let mut device = world.device().await;
+    let copy = world.store_copy().await;
+    let (first, price, verdict) = judged(&world, &mut device).await;
+    world.restore(&copy).await;
+    device.begin_anew();
+    device.earned = Some(verdict.clone());
+    device.hello(&world).await;
+    device.present(&world, &[(first, Some(verdict.clone()))]).await;
+    // A second backup, which knows the claim and not the voucher that names it.
+    std::fs::remove_file(&copy).unwrap();
+    let copy = world.store_copy().await;
+    world.pass(301_000);
+    assert_eq!(device.voucher(&world).await.cumulative, price);
+    world.restore(&copy).await;
+    device.begin_anew();
+    device.hello(&world).await;
+    let (second, ..) = judged(&world, &mut device).await;
+    world.pass(301_000);
+    let (statement, covers) = device
+        .told(&world, |told| match told {
+            Told::Issue(statement, covers) => Some((*statement, covers.clone())),
+            _ => None,
+        })
+        .await;
+    assert_eq!((statement.cumulative, covers), (price.checked_mul(2).unwrap(), vec![second]));
+    world.check_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_a_lost_voucher_did_not_name_is_named_once_it_is_shown_again() {
+    let mut world = World::with(|config| config.probation.delay_ms = 300_000).await;
+    let mut device = world.device().await;
+    let copy = world.store_copy().await;
+    let (first, price, first_verdict) = judged(&world, &mut device).await;
+    world.pass(200_000);
+    let (second, _, verdict) = judged(&world, &mut device).await;
+    world.restore(&copy).await;
+    device.begin_anew();
+    device.earned = Some(verdict.clone());
+    device.hello(&world).await;
+    device.present(&world, &[(first, Some(first_verdict))]).await;
+    world.pass(200_000);
+    device.present(&world, &[(second, Some(verdict.clone()))]).await;
+    std::fs::remove_file(&copy).unwrap();
+    let copy = world.store_copy().await;
+    world.pass(101_000);
+    assert_eq!(device.voucher(&world).await.cumulative, price, "the first one only");
+    world.restore(&copy).await;
+    device.begin_anew();
+    device.hello(&world).await;
+    device.present(&world, &[(second, Some(verdict))]).await;
+    world.pass(301_000);
+    // Its root is over the second alone.
+    assert_eq!(device.voucher(&world).await.cumulative, price.checked_mul(2).unwrap());
+    world.check_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_fills_the_books_with_claims() {
+    let mut world = World::new().await;
+    let mut device = world.device().await;
+    let copy = world.store_copy().await;
+    let (proven, price, verdict) = judged(&world, &mut device).await;
+    world.restore(&copy).await;
+    device.begin_anew();
+    device.earned = Some(verdict.clone());
+    device.hello(&world).await;
+    let made: Vec<_> =
+        device.sign_receipts(&world, MAX_SHOWN + 20).into_iter().map(|id| (id, None)).collect();
+    for some in made.chunks(MAX_PRESENTED) {
+        device.present(&world, some).await;
+    }
+    assert_eq!(claims(&world, &device).await.len(), MAX_SHOWN);
+    // What is proven is taken all the same, and what is known already does no harm.
+    device.present(&world, &[made[0].clone(), (proven, Some(verdict))]).await;
+    assert_eq!(claims(&world, &device).await.len(), MAX_SHOWN + 1);
+    assert_eq!(device.voucher(&world).await.cumulative, price);
+}
+
+/// The amount of a device's latest voucher, once that is so much.
+async fn until_vouchered(world: &World, device: &Device, amount: Amount) {
+    let address = device.address();
+    let latest = async || {
+        let latest =
+            world.read(move |tx| Box::pin(async move { Ok(tx.latest_voucher(&address).await?) })).await;
+        latest.map(|voucher| voucher.statement.cumulative).unwrap_or_default()
+    };
+    let made = async {
+        while latest().await != amount {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(crate::world::SOON, made).await.expect("a voucher is made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_away_is_owed_its_voucher_and_gets_it_when_it_comes() {
+    let world = World::with(|config| config.probation.delay_ms = 300_000).await;
+    let mut device = world.device().await;
+    let price = work(&world, &mut device).await;
+    world.intake.disconnected(device.address(), Departure::Left).await;
+    world.pass(301_000);
+    until_vouchered(&world, &device, price).await;
+    device.forget(&world);
+    device.hello(&world).await;
+    device.begin_anew();
+    assert_eq!(device.voucher(&world).await.cumulative, price);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_devices_money_comes_into_a_voucher_even_after_a_restoration() {
+    let mut world = World::with(|config| config.probation.delay_ms = 300_000).await;
+    let mut device = world.device().await;
+    let price = work(&world, &mut device).await;
+    world.intake.disconnected(device.address(), Departure::Dismissed).await;
+    admin::revoke(&world.hub, device.address(), None).await.unwrap();
+    let copy = world.store_copy().await;
+    world.pass(301_000);
+    until_vouchered(&world, &device, price).await;
+    // It can never greet again, so nobody waits for that.
+    world.restore(&copy).await;
+    until_vouchered(&world, &device, price).await;
+    world.check_books().await;
 }

@@ -48,6 +48,7 @@ fn live(number: u16) -> Live {
         device,
         region: Some("here".to_owned()),
         online: true,
+        has_greeted: true,
         network: None,
         taken: Resources::default(),
         open: 0,
@@ -72,7 +73,7 @@ fn need(holders: &[Holder]) -> Need<'_> {
         probation_assignments: 2,
         image_class: "registry.test/tool",
         probation_results: 3,
-        established: false,
+        prefers_established: false,
     }
 }
 
@@ -156,6 +157,26 @@ fn one_that_refused_keeps_only_itself_out_and_strangers_are_one_owner() {
     let unplaced = place(std::slice::from_ref(&stranger), &need(&strangers), 0).unwrap_err();
     assert_eq!(unplaced.excluded[0].constraint, Constraint::Owner);
     assert!(place(&[stranger], &Need { apart: false, ..need(&strangers) }, 0).is_ok());
+}
+
+#[test]
+fn an_established_device_is_preferred_wherever_it_is_and_whatever_it_asks() {
+    let need = Need { prefers_established: true, holders: &[], ..need(&[]) };
+    let mut fleet: Vec<Live> = (0..1500).map(live).collect();
+    for one in &mut fleet {
+        one.device.state = DeviceState::Probation;
+        one.device.described.ask.minimum = Amount::ZERO;
+    }
+    // One of many, of a bad past and dear.
+    fleet[777].device.state = DeviceState::Trusted;
+    fleet[777].device.described.ask.minimum = Amount::from_units(10);
+    (fleet[777].device.valid, fleet[777].device.failed) = (10, 9);
+    for random in 0..20 {
+        assert_eq!(place(&fleet, &need, random * 997).unwrap().device, fleet[777].device.address);
+    }
+    // Without one, anybody will do.
+    fleet[777].device.state = DeviceState::Probation;
+    assert!(place(&fleet, &need, 5).is_ok());
 }
 
 proptest! {

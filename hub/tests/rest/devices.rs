@@ -9,7 +9,7 @@ use sosna_host::{
     clock::SystemClock,
     tls::{self, Pin, TlsKey},
 };
-use sosna_hub::{admin, content};
+use sosna_hub::{HubConfig, admin, content};
 use sosna_protocol::{
     Address, Hash,
     hash::sha256,
@@ -30,7 +30,11 @@ struct Listening {
 
 impl Listening {
     async fn new() -> Self {
-        let setup = Setup::new().await;
+        Self::with(|_| {}).await
+    }
+
+    async fn with(configure: impl FnOnce(&mut HubConfig)) -> Self {
+        let setup = Setup::with(configure).await;
         let device = setup.device(1).await;
         let job: JobId = setup.submitted().await.parse().unwrap();
         let assignment = AssignmentId([5; 16]);
@@ -203,6 +207,19 @@ async fn a_device_stores_what_its_assignment_may_leave_and_no_more() {
     let again = listening.put(&client, &again).body(again).send().await.unwrap();
     assert_eq!(again.status(), StatusCode::CREATED);
     assert_eq!(listening.setup.hub.metrics.content_refused.get(), 1);
+}
+
+#[tokio::test]
+async fn a_device_stores_as_many_pieces_as_its_task_may_leave_files() {
+    let listening = Listening::with(|config| config.limits.inodes = 5).await;
+    let client = listening.client(listening.device, None).await;
+    // Both streams and the manifest besides.
+    for piece in 0..8_u8 {
+        let put = listening.put(&client, &[piece]).body(vec![piece]).send().await.unwrap();
+        assert_eq!(put.status(), StatusCode::CREATED, "{piece}");
+    }
+    let more = listening.put(&client, b"more").body("more").send().await.unwrap();
+    assert_eq!(more.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 #[tokio::test]

@@ -8,7 +8,11 @@ use axum::{
 };
 use serde_json::{Value, json};
 use sosna_api::route;
-use sosna_hub::content::{Collected, collect};
+use sosna_host::clock::SystemClock;
+use sosna_hub::{
+    Hub,
+    content::{Collected, collect},
+};
 use sosna_protocol::{Hash, hash::sha256, identity::JobId};
 use sosna_store::{Holder, JobState};
 
@@ -75,10 +79,10 @@ async fn a_hash_is_no_key() {
 
 #[tokio::test]
 async fn a_person_stores_so_much_that_no_job_uses() {
-    let setup = Setup::with(|config| config.content.person_bytes = 2500).await;
+    let setup = Setup::with(|config| config.content.person_bytes = 25_000).await;
     setup.device(1).await;
     setup.credit("buyer", "10").await;
-    let pieces: Vec<Vec<u8>> = (0..4).map(|number| vec![number; 1000]).collect();
+    let pieces: Vec<Vec<u8>> = (0..4).map(|number| vec![number; 10_000]).collect();
     for piece in &pieces[..2] {
         assert_eq!(setup.put(&path(piece), "stranger", piece).await.status, StatusCode::CREATED);
     }
@@ -86,16 +90,18 @@ async fn a_person_stores_so_much_that_no_job_uses() {
     assert_eq!((full.status, full.problem()), (StatusCode::PAYLOAD_TOO_LARGE, "quota".to_owned()));
     assert!(full.json()["detail"].as_str().unwrap().contains("content.person_bytes"));
     assert_eq!(setup.hub.content.length(&sha256(&pieces[2])), None);
-    // Everybody has a limit of their own, and what a job uses does not count.
+    // Everybody has a limit of their own, and what a job uses does not count: here the image's three parts, which are
+    // tiny and count for a block each, and the piece that it is given.
     assert_eq!(setup.put(&path(&pieces[0]), "buyer", &pieces[0]).await.status, StatusCode::CREATED);
-    assert_eq!(setup.put(&path(&pieces[1]), "buyer", &pieces[1]).await.status, StatusCode::CREATED);
-    assert_eq!(setup.put(&path(&pieces[2]), "buyer", &pieces[2]).await.problem(), "quota");
+    assert_eq!(setup.put(&path(&pieces[1]), "buyer", &pieces[1]).await.problem(), "quota");
     let job = setup.submit("buyer", "a", &with_input(&setup, &pieces[0])).await;
     assert_eq!(job.status, StatusCode::CREATED, "{:?}", job.body);
-    assert_eq!(setup.put(&path(&pieces[2]), "buyer", &pieces[2]).await.status, StatusCode::CREATED);
+    for piece in &pieces[1..3] {
+        assert_eq!(setup.put(&path(piece), "buyer", piece).await.status, StatusCode::CREATED);
+    }
     assert_eq!(setup.put(&path(&pieces[3]), "buyer", &pieces[3]).await.problem(), "quota");
     // Of two that arrive at once and do not fit together, no more than one is taken.
-    let big = [vec![7; 2000], vec![8; 2000]];
+    let big = [vec![7; 20_000], vec![8; 20_000]];
     let (first, second) = (path(&big[0]), path(&big[1]));
     let both = tokio::join!(setup.put(&first, "owner", &big[0]), setup.put(&second, "owner", &big[1]));
     let taken = [both.0.status, both.1.status].iter().filter(|status| status.is_success()).count();
@@ -103,10 +109,65 @@ async fn a_person_stores_so_much_that_no_job_uses() {
 }
 
 #[tokio::test]
-async fn the_store_and_the_disk_have_limits() {
-    let setup = Setup::with(|config| config.content.store_bytes = 5000).await;
+async fn many_tiny_pieces_are_not_little() {
+    let setup = Setup::with(|config| config.content.person_bytes = 5 * 4096).await;
+    for piece in 0..5_u8 {
+        assert_eq!(setup.put(&path(&[piece]), "stranger", &[piece]).await.status, StatusCode::CREATED);
+    }
+    assert_eq!(setup.put(&path(b"more"), "stranger", b"more").await.problem(), "quota");
+    // What they hold they may send again.
+    assert_eq!(setup.put(&path(&[1]), "stranger", &[1]).await.status, StatusCode::OK);
+}
+
+/// A job's input may be named again in another one, long after it was sent: who asks for it holds it from then on.
+#[tokio::test]
+async fn what_a_job_has_returned_stays_for_who_has_asked_for_it() {
+    let setup = Setup::with(|config| {
+        config.content.unused_ms = 2000;
+        config.content.results_ms = 100;
+        config.content.person_bytes = 6 * 4096;
+    })
+    .await;
+    setup.device(1).await;
+    let job: JobId = setup.submitted().await.parse().unwrap();
+    let outputs: Vec<Hash> =
+        [&b"wanted"[..], b"not wanted"].iter().map(|bytes| setup.hub.content.put(bytes).unwrap()).collect();
+    let large = setup.hub.content.put(&[7; 20_000]).unwrap();
+    let end = setup.hub.now_ms();
+    setup
+        .write(move |tx| {
+            Box::pin(async move {
+                for output in outputs.iter().chain([&large]) {
+                    tx.add_job_content(&job, output).await?;
+                }
+                tx.set_job_state(&job, JobState::Succeeded, Some(end)).await
+            })
+        })
+        .await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(head(&setup, "buyer", b"wanted").await, StatusCode::OK);
+    assert_eq!(
+        head(&setup, "buyer", &[7; 20_000]).await,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "it would be theirs"
+    );
+    tokio::time::sleep(Duration::from_millis(700)).await;
     collect(&setup.hub).await.unwrap();
-    assert!(setup.hub.keeping.stored() > 0, "the image");
+    let is_there = |bytes: &[u8]| setup.hub.content.length(&sha256(bytes)).is_some();
+    assert!(is_there(b"wanted") && !is_there(b"not wanted"));
+    let next = setup.submit("buyer", "next", &with_input(&setup, b"wanted")).await;
+    assert_eq!(next.status, StatusCode::CREATED, "{:?}", next.body);
+}
+
+#[tokio::test]
+async fn the_store_and_the_disk_have_limits() {
+    // The image's three parts count for a block each, and so does what comes.
+    let setup = Setup::with(|config| config.content.store_bytes = 5 * 4096 - 1).await;
+    collect(&setup.hub).await.unwrap();
+    assert_eq!(setup.hub.keeping.stored(), 3 * 4096);
+    // A hub that starts knows it before anybody sends anything.
+    let again = Hub::open(setup.hub.config.clone(), SystemClock::shared()).await.unwrap().0;
+    assert_eq!(again.keeping.stored(), 3 * 4096);
     let piece = vec![1; 4000];
     assert_eq!(setup.put(&path(&piece), "buyer", &piece).await.status, StatusCode::CREATED);
     let more = setup.put(&path(&[2; 4000]), "buyer", &[2; 4000]).await;

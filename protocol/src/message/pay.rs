@@ -14,6 +14,8 @@ use crate::{
 pub const MAX_COVERED: usize = 1024;
 /// How many receipts are shown at once.
 pub const MAX_PRESENTED: usize = 16;
+/// How many receipts a device shows in all after a restoration, and a hub records that nothing proves.
+pub const MAX_SHOWN: usize = 4096;
 /// The longest frame that a hub is shown as proof of what it has signed.
 pub const MAX_PROOF: usize = 4096;
 

@@ -57,7 +57,8 @@ impl Engine {
             .mqtt_max_sessions(isize::try_from(sessions).unwrap_or(isize::MAX))
             .build()
             .await;
-        *context.extends.fitter_mgr_mut().await = Box::new(Limits { session_expiry: config.session_expiry });
+        *context.extends.fitter_mgr_mut().await =
+            Box::new(Limits { session_expiry: config.session_expiry, postponed: hooks.postponed.clone() });
         let kept = !config.session_expiry.is_zero();
         let predecessors = Predecessors { context: context.clone(), kept };
         // Set once, for these hooks were made for this engine.

@@ -1,5 +1,6 @@
 //! The limits of one session, as the engine asks for them: its own defaults, but for how long a session outlives its
-//! connection (for which the engine takes zero to mean "as long as the client likes").
+//! connection (for which the engine takes zero to mean "as long as the client likes"), and none at all for who is to
+//! come back later.
 
 use std::{
     num::{NonZeroU16, NonZeroU32},
@@ -13,13 +14,18 @@ use rmqtt::{
     types::{ConnectInfo, Disconnect, FitterType, Id, ListenerConfig},
 };
 
+use super::postponed::Postponed;
+
 pub(super) struct Limits {
     pub(super) session_expiry: Duration,
+    pub(super) postponed: Arc<Postponed>,
 }
 
 impl FitterManager for Limits {
     fn create(&self, connect: Arc<ConnectInfo>, id: Id, config: ListenerConfig) -> FitterType {
+        let is_postponed = connect.ipaddress().is_some_and(|from| self.postponed.leave(&from));
         Arc::new(SessionLimits {
+            is_postponed,
             engine: DefaultFitter::new(connect, id, config),
             session_expiry: self.session_expiry,
         })
@@ -27,12 +33,17 @@ impl FitterManager for Limits {
 }
 
 struct SessionLimits {
+    is_postponed: bool,
     engine: DefaultFitter,
     session_expiry: Duration,
 }
 
 impl Fitter for SessionLimits {
     fn keep_alive(&self, keep_alive: &mut u16) -> rmqtt::Result<u16> {
+        if self.is_postponed {
+            // The engine makes "server unavailable" of it, in both versions.
+            return Err(rmqtt::Error::msg("the hub cannot take devices now"));
+        }
         self.engine.keep_alive(keep_alive)
     }
 

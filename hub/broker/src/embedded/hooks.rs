@@ -30,7 +30,7 @@ use rmqtt::{
 };
 use sosna_protocol::{Address, topic::Kind};
 
-use super::{callers::Callers, predecessors::Predecessors, sessions::Sessions};
+use super::{callers::Callers, postponed::Postponed, predecessors::Predecessors, sessions::Sessions};
 use crate::{
     access::{self, Realm, Refusal},
     serial::Serial,
@@ -47,6 +47,8 @@ pub(super) struct Hooks {
     pub(super) sessions: Arc<Sessions>,
     /// Who stands behind the front's connections; on the bootstrap listener only.
     pub(super) callers: Option<Arc<Callers>>,
+    /// Who is to come back later.
+    pub(super) postponed: Arc<Postponed>,
     pub(super) closing: Arc<AtomicBool>,
     /// Set once the engine exists.
     pub(super) engine: OnceLock<Predecessors>,
@@ -105,16 +107,25 @@ pub(super) async fn close(engine: &ServerContext, client_id: String, reason: Rea
 
 impl Hooks {
     async fn authenticate(&self, connect: &ConnectInfo) -> AuthResult {
-        match self.admit(connect).await {
-            Ok(()) => AuthResult::Allow(false, None),
-            Err(why) => {
-                tracing::info!(client = %connect.client_id(), from = ?connect.ipaddress(), %why, "refused a session");
-                AuthResult::NotAuthorized
+        let refused = match self.admit(connect).await {
+            Ok(Admission::Allow) => return AuthResult::Allow(false, None),
+            Ok(Admission::Later(why)) => {
+                // An answer that the engine does not have here; the next step of its handshake has.
+                if let Some(from) = connect.ipaddress() {
+                    tracing::warn!(client = %connect.client_id(), %from, %why, "put a session off");
+                    self.postponed.enter(from);
+                    return AuthResult::Allow(false, None);
+                }
+                why
             }
-        }
+            Ok(Admission::Deny(why)) | Err(why) => why,
+        };
+        tracing::info!(client = %connect.client_id(), from = ?connect.ipaddress(), why = %refused, "refused a session");
+        AuthResult::NotAuthorized
     }
 
-    async fn admit(&self, connect: &ConnectInfo) -> Result<(), String> {
+    /// Whether somebody may come in; an error is a rule that was broken.
+    async fn admit(&self, connect: &ConnectInfo) -> Result<Admission, String> {
         if self.closing.load(Ordering::Acquire) {
             return Err("the hub is shutting down".into());
         }
@@ -132,7 +143,7 @@ impl Hooks {
                 let serial = certified(connect, &device)?;
                 match self.handler.authorise(device, serial).await {
                     Admission::Allow => {}
-                    Admission::Deny(why) => return Err(why),
+                    other => return Ok(other),
                 }
             }
             Realm::Bootstrap => {
@@ -150,7 +161,7 @@ impl Hooks {
         if let Some(engine) = self.engine.get() {
             engine.make_way(connect.client_id()).await;
         }
-        Ok(())
+        Ok(Admission::Allow)
     }
 
     /// From where a session really comes.
@@ -192,7 +203,7 @@ impl Hooks {
             }
             other => other,
         };
-        if let Admission::Deny(why) = admission {
+        if let Admission::Deny(why) | Admission::Later(why) = admission {
             self.sessions.leave(&device, &session.id);
             if took_over {
                 // The session before this one is gone too, and was left for this one to report.

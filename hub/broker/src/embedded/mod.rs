@@ -8,6 +8,7 @@ mod engine;
 mod fitter;
 mod front;
 mod hooks;
+mod postponed;
 mod predecessors;
 mod reaper;
 mod sessions;
@@ -97,6 +98,7 @@ impl EmbeddedBroker {
             handler: handler.clone(),
             sessions: Arc::new(Sessions::default()),
             callers: (realm == Realm::Bootstrap).then(|| callers.clone()),
+            postponed: Arc::default(),
             closing: closing.clone(),
             engine: OnceLock::new(),
         };

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, Once,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -56,11 +56,16 @@ pub struct Recorder {
     pub gate: Semaphore,
     /// After how many questions every further one is denied.
     pub allowances: AtomicUsize,
+    /// Whether nobody can be told anything now.
+    pub in_trouble: AtomicBool,
 }
 
 #[async_trait]
 impl Handler for Recorder {
     async fn authorise(&self, _device: Address, serial: Serial) -> Admission {
+        if self.in_trouble.load(Ordering::SeqCst) {
+            return Admission::Later("the disk is full".into());
+        }
         let left =
             self.allowances.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if left.is_err() || self.revoked.lock().unwrap().contains(&serial) {
@@ -121,6 +126,7 @@ impl Hub {
             verdicts: Mutex::default(),
             gate: Semaphore::new(1_000_000),
             allowances: AtomicUsize::new(1_000_000),
+            in_trouble: AtomicBool::new(false),
         });
         let identity = ca.issue_server(&[], SystemTime::now(), DAY).unwrap();
         let broker = EmbeddedBroker::start(config, &identity, &ca.trust(), recorder.clone()).await.unwrap();

@@ -216,6 +216,27 @@ async fn a_revocation_between_the_question_and_the_session_is_not_missed() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_in_trouble_puts_devices_off_and_does_not_turn_them_away() {
+    for version in [Version::Five, Version::Three] {
+        let mut hub = Hub::start().await;
+        let device = Device::new(&hub.ca, 1);
+        for _ in 0..3 {
+            hub.recorder.in_trouble.store(true, Ordering::SeqCst);
+            let why = Client::connect(Options::device(&hub, &device, version)).await.err().unwrap();
+            assert!(why.contains("ServerUnavailable") || why.contains("ServiceUnavailable"), "{why}");
+            hub.no_event().await;
+            assert_eq!(hub.broker.connections(), 0);
+            hub.recorder.in_trouble.store(false, Ordering::SeqCst);
+            let client = Client::device(&hub, &device, version).await;
+            assert!(!hub.arrival().await.took_over);
+            client.disconnect().await;
+            assert_eq!(hub.event().await, Event::Went(device.address, Departure::Left));
+        }
+        hub.shutdown().await;
+    }
+}
+
 /// Trap 8: how many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_devices_than_configured() {

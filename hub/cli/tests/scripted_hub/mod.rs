@@ -23,7 +23,7 @@ use sosna_api::{
     Code, Problem,
     device::{
         Claim, ClassReputation, Device, DeviceDetail, DeviceList, DeviceState, DeviceSystem, Drain, Labels,
-        Reputation,
+        Reputation, Voucher,
     },
     event::LogChunk,
     hub::{HubInfo, Listeners},
@@ -35,7 +35,7 @@ use sosna_api::{
     user::{Role, User},
 };
 use sosna_protocol::{
-    Address, Hash,
+    Address, Hash, Signature,
     hash::sha256,
     identity::{AssignmentId, JobId, TaskId},
     message::log::Stream,
@@ -435,6 +435,16 @@ async fn device(State(hub): State<ScriptedHub>, Path(address): Path<String>) -> 
             shown_ms: 1,
             explanation: "nothing proves it".to_owned(),
         }],
+        voucher: Some(Voucher {
+            device: device_address().into(),
+            cumulative: "2.5".parse().unwrap(),
+            receipts: Hash([3; 32]).into(),
+            chain_id: 0,
+            wallet: Address([9; 20]).into(),
+            signature: Signature([7; 65]).into(),
+            issued_ms: 1,
+            held_ms: None,
+        }),
     })
     .into_response()
 }

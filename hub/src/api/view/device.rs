@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use sosna_api::device::{Claim, ClassReputation, Device, DeviceState, Reputation};
+use sosna_api::device::{Claim, ClassReputation, Device, DeviceState, Reputation, Voucher};
 use sosna_protocol::{Address, Amount};
-use sosna_store::{Account, Record, Tx};
+use sosna_store::{Account, Record, StoredVoucher, Tx};
 
 use crate::{
     admin,
@@ -46,6 +46,22 @@ pub(crate) async fn claims(tx: &mut Tx, address: &Address) -> Result<Vec<Claim>,
         explanation: claim.explanation,
     };
     Ok(tx.claims_of(address).await?.into_iter().map(show).collect())
+}
+
+/// A device's latest voucher.
+pub(crate) async fn voucher(tx: &mut Tx, address: &Address) -> Result<Option<Voucher>, HubError> {
+    let Some(latest) = tx.latest_voucher(address).await? else { return Ok(None) };
+    let StoredVoucher { device, statement, issued_ms, held_ms } = latest;
+    Ok(Some(Voucher {
+        device: device.into(),
+        cumulative: statement.cumulative.into(),
+        receipts: statement.receipts.into(),
+        chain_id: statement.chain_id,
+        wallet: statement.wallet.into(),
+        signature: statement.signature.into(),
+        issued_ms,
+        held_ms,
+    }))
 }
 
 /// Many devices.

@@ -10,7 +10,7 @@ use sosna_host::manifest::{MAX_MANIFEST, Manifest};
 use sosna_protocol::{Address, Amount, Hash};
 use sosna_store::{Role, Tx};
 
-pub(super) use device::{claims, classes, device, devices};
+pub(super) use device::{claims, classes, device, devices, voucher};
 pub(super) use job::{job, job_detail, spec_of};
 pub(super) use task::{assignment, round, task};
 
