@@ -9,9 +9,10 @@ use std::process::Command;
 
 use flate2::read::GzDecoder;
 use sosna_apt::Apt;
+use sosna_apt::qemu::Qemu;
 
 use crate::Error;
-use crate::board::{Board, Firmware, Run};
+use crate::board::{Board, Firmware};
 use crate::inspect::Image;
 
 /// How an image is to be run.
@@ -72,7 +73,12 @@ pub fn prepare(
     let run = &board.description.run;
     progress("looking for QEMU");
     let folder = tempfile::tempdir().map_err(Error::io("create", env::temp_dir()))?;
-    let mut command = emulator(run, tools)?;
+    let qemu = Qemu::obtain(tools, &run.package, &run.emulator)
+        .map_err(|source| Error::Package { package: run.package.clone(), source })?;
+    if let Some(doubt) = &qemu.doubt {
+        progress(doubt);
+    }
+    let mut command = qemu.command();
     command.args(["-machine", &run.machine]);
     let own = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     let same = board.description.architecture == own;
@@ -217,22 +223,6 @@ pub fn copy_sparse(from: &Path, to: &Path) -> Result<(), Error> {
     copy().map_err(Error::io("write", to))
 }
 
-/// QEMU from `PATH`, else unpacked.
-fn emulator(run: &Run, tools: &Path) -> Result<Command, Error> {
-    if let Some(found) = on_path(&run.emulator) {
-        return Ok(Command::new(found));
-    }
-    let root = tools.join("programs").join(&run.package);
-    let unpacked = Apt::new(tools)
-        .program(&run.package, &format!("usr/bin/{}", run.emulator), &root)
-        .map_err(|source| Error::Package { package: run.package.clone(), source })?;
-    let mut command = unpacked.command();
-    for folder in ["usr/share/qemu", "usr/share/seabios"] {
-        command.arg("-L").arg(root.join(folder));
-    }
-    Ok(command)
-}
-
 /// Firmware where Debian's package puts it, else unpacked.
 fn firmware_files(firmware: &Firmware, tools: &Path) -> Result<(PathBuf, PathBuf), Error> {
     let at = |root: &Path| (root.join(&firmware.code), root.join(&firmware.variables));
@@ -250,9 +240,4 @@ fn firmware_files(firmware: &Firmware, tools: &Path) -> Result<(PathBuf, PathBuf
         return Ok(unpacked);
     }
     Err(Error::malformed(&firmware.package, format!("it has no {}", firmware.code)))
-}
-
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }

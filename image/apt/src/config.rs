@@ -111,7 +111,7 @@ fn system_lists() -> Result<PathBuf, AptError> {
 pub(super) struct Sources<'a> {
     /// The lines of a `sources.list`.
     pub(super) lines: &'a str,
-    /// Debian's names of the machines that packages are wanted for.
+    /// Debian's names of the machines that packages are wanted for; none for this one.
     pub(super) architectures: &'a [String],
 }
 
@@ -144,8 +144,11 @@ pub(super) fn write(home: &Path, lists: &Lists, sources: Option<&Sources<'_>>) -
         text.push_str(
             "Dir::Cache::pkgcache \"pkgcache.bin\";\nDir::Cache::srcpkgcache \"srcpkgcache.bin\";\n",
         );
-        text.push_str("Dir::Etc::sourceparts \"/dev/null\";\n#clear APT::Architectures;\n");
+        text.push_str("Dir::Etc::sourceparts \"/dev/null\";\n");
         text.push_str(&format!("Dir::Etc::sourcelist \"{}\";\n", list.display()));
+        if !sources.architectures.is_empty() {
+            text.push_str("#clear APT::Architectures;\n");
+        }
         for arch in sources.architectures {
             text.push_str(&format!("APT::Architectures:: \"{arch}\";\n"));
         }

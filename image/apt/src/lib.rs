@@ -4,9 +4,11 @@
 //! Works as root and as an ordinary user. Never changes the system's configuration, lists, cache or
 //! installed packages, and never names an archive: sources, proxies and keys are the system's own.
 
+mod archive;
 mod config;
 pub mod digest;
 mod program;
+pub mod qemu;
 mod stamp;
 mod suite;
 
@@ -16,7 +18,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use config::Lists;
+use archive::Archive;
+use config::{Lists, Sources};
 pub use program::Unpacked;
 pub use stamp::Package;
 use stamp::Stamp;
@@ -56,6 +59,16 @@ pub enum AptError {
         /// Where.
         suite: String,
     },
+    /// What can be had is older than what is needed.
+    #[error("the newest {package} that this system's archive has is {found}, and {wanted} is needed")]
+    TooOld {
+        /// Its name.
+        package: String,
+        /// What there is.
+        found: String,
+        /// What there should be.
+        wanted: String,
+    },
     /// A file or folder of ours could not be used.
     #[error("cannot {what} {path}", path = path.display())]
     Io {
@@ -80,13 +93,52 @@ impl AptError {
 #[derive(Debug, Clone)]
 pub struct Apt {
     home: PathBuf,
+    backports: Option<Backports>,
+}
+
+/// Sources with the backports of the system's release, which are preferred.
+#[derive(Debug, Clone)]
+struct Backports {
+    suite: String,
+    lines: String,
 }
 
 impl Apt {
     /// A client that keeps its files in `<tools>/apt`.
     #[must_use]
     pub fn new(tools: &Path) -> Self {
-        Self { home: absolute(tools).join("apt") }
+        Self { home: absolute(tools).join("apt"), backports: None }
+    }
+
+    /// The same for the backports of the system's release, with what they need from the release itself. They need
+    /// not be among the system's sources.
+    ///
+    /// # Errors
+    /// [`AptError`]: no apt here, no archive of Debian's.
+    pub fn backports(&self) -> Result<Self, AptError> {
+        let Archive { address, release } = Archive::of_system("backports")?;
+        let suite = format!("{release}-backports");
+        let lines = [&release, &suite].map(|suite| archive::line(&address, suite, "main", &[])).concat();
+        Ok(Self { home: sibling(&self.home, &suite), backports: Some(Backports { suite, lines }) })
+    }
+
+    /// The version of a package that [`unpack`](Self::unpack) would take now.
+    ///
+    /// # Errors
+    /// [`AptError`]: no apt here, no network, no such package.
+    pub fn candidate(&self, package: &str) -> Result<String, AptError> {
+        let _lock = self.lock()?;
+        let shown = self.with_lists(|config| {
+            let mut command = Command::new("apt-cache");
+            command.env("APT_CONFIG", config).args(["show", "--no-all-versions", package]);
+            run(&mut command, "apt-cache")
+        })?;
+        let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
+        version.map(str::to_owned).ok_or_else(|| AptError::Failed {
+            command: format!("apt-cache show {package}"),
+            reason: "it names no version".to_owned(),
+        })
     }
 
     /// Unpacks packages into the folder `into`, replacing what was there, and says which packages these are.
@@ -103,13 +155,9 @@ impl Apt {
         with_dependencies: bool,
         into: &Path,
     ) -> Result<Vec<Package>, AptError> {
-        create_dir(&self.home)?;
-        // Test programs run side by side and may want the same packages.
-        let lock_path = self.home.join("lock");
-        let lock = File::create(&lock_path).map_err(AptError::io("create", &lock_path))?;
-        lock.lock().map_err(AptError::io("lock", &lock_path))?;
-
-        if let Some(stamp) = Stamp::read(into).filter(|s| s.answers(packages, with_dependencies)) {
+        let _lock = self.lock()?;
+        let suite = self.backports.as_ref().map(|backports| backports.suite.as_str());
+        if let Some(stamp) = Stamp::read(into).filter(|s| s.answers(packages, with_dependencies, suite)) {
             return Ok(stamp.packages);
         }
         let archives = self.download(packages, with_dependencies)?;
@@ -125,7 +173,7 @@ impl Apt {
         Stamp::remove(into).map_err(AptError::io("replace", into))?;
         remove_dir(into)?;
         fs::rename(&fresh, into).map_err(AptError::io("rename to", into))?;
-        let stamp = Stamp::new(packages, with_dependencies, unpacked);
+        let stamp = Stamp::new(packages, with_dependencies, suite, unpacked);
         stamp.write(into).map_err(AptError::io("write the stamp of", into))?;
         remove_dir(&self.archives())?;
         Ok(stamp.packages)
@@ -135,21 +183,42 @@ impl Apt {
         self.home.join("cache/archives")
     }
 
-    /// Downloads, and once more with lists of our own when the system's turn out to be too old.
-    fn download(&self, packages: &[&str], with_dependencies: bool) -> Result<Vec<PathBuf>, AptError> {
-        let mut lists = Lists::choose(&self.home)?;
+    /// Test programs run side by side and may want the same packages.
+    fn lock(&self) -> Result<File, AptError> {
+        self.lock_for("lock")
+    }
+
+    fn lock_for(&self, name: &str) -> Result<File, AptError> {
+        create_dir(&self.home)?;
+        let path = self.home.join(name);
+        let lock = File::create(&path).map_err(AptError::io("create", &path))?;
+        lock.lock().map_err(AptError::io("lock", &path))?;
+        Ok(lock)
+    }
+
+    /// Does something under our configuration, and once more with lists of our own when it fails and the lists may
+    /// be the reason.
+    fn with_lists<T>(&self, act: impl Fn(&Path) -> Result<T, AptError>) -> Result<T, AptError> {
+        let mut lists = match self.backports {
+            None => Lists::choose(&self.home)?,
+            Some(_) => Lists::own(&self.home, false)?,
+        };
+        let sources = self.backports.as_ref().map(|b| Sources { lines: &b.lines, architectures: &[] });
         loop {
-            let config = config::write(&self.home, &lists, None)?;
+            let config = config::write(&self.home, &lists, sources.as_ref())?;
             if lists.must_update() {
                 run(Command::new("apt-get").env("APT_CONFIG", &config).args(["-q", "update"]), "apt-get")?;
                 lists.updated();
             }
-            match self.fetch(&config, packages, with_dependencies) {
-                Ok(()) => break,
+            match act(&config) {
                 Err(_) if lists.could_be_fresher() => lists = Lists::own_updated(&self.home)?,
-                Err(error) => return Err(error),
+                done => return done,
             }
         }
+    }
+
+    fn download(&self, packages: &[&str], with_dependencies: bool) -> Result<Vec<PathBuf>, AptError> {
+        self.with_lists(|config| self.fetch(config, packages, with_dependencies))?;
         let archives = self.archives();
         let mut found = Vec::new();
         for entry in fs::read_dir(&archives).map_err(AptError::io("list", &archives))? {
@@ -173,6 +242,9 @@ impl Apt {
             command.args(["install", "--yes", "--download-only", "--no-install-recommends"]);
         } else {
             command.arg("download").current_dir(&archives);
+        }
+        if let Some(backports) = &self.backports {
+            command.args(["--target-release", &backports.suite]);
         }
         run(command.args(packages), "apt-get").map(drop)
     }

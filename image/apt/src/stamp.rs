@@ -42,13 +42,21 @@ pub(super) struct Stamp {
     format: u32,
     requested: Vec<String>,
     with_dependencies: bool,
+    /// The suite that was preferred to the system's own.
+    #[serde(default)]
+    suite: Option<String>,
     pub(super) packages: Vec<Package>,
 }
 
 impl Stamp {
-    pub(super) fn new(requested: &[&str], with_dependencies: bool, packages: Vec<Package>) -> Self {
+    pub(super) fn new(
+        requested: &[&str],
+        with_dependencies: bool,
+        suite: Option<&str>,
+        packages: Vec<Package>,
+    ) -> Self {
         let requested = requested.iter().map(ToString::to_string).collect();
-        Self { format: FORMAT, requested, with_dependencies, packages }
+        Self { format: FORMAT, requested, with_dependencies, suite: suite.map(str::to_owned), packages }
     }
 
     /// The stamp of a folder, when folder and stamp are there.
@@ -57,8 +65,11 @@ impl Stamp {
         folder.is_dir().then(|| serde_json::from_slice(&text).ok())?
     }
 
-    pub(super) fn answers(&self, requested: &[&str], with_dependencies: bool) -> bool {
-        self.format == FORMAT && self.requested == requested && self.with_dependencies == with_dependencies
+    pub(super) fn answers(&self, requested: &[&str], with_dependencies: bool, suite: Option<&str>) -> bool {
+        self.format == FORMAT
+            && self.requested == requested
+            && self.with_dependencies == with_dependencies
+            && self.suite.as_deref() == suite
     }
 
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
@@ -100,13 +111,14 @@ mod tests {
     fn a_stamp_answers_only_its_own_request() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("tree");
-        Stamp::new(&["a", "b"], true, vec![]).write(&folder).unwrap();
+        Stamp::new(&["a", "b"], true, None, vec![]).write(&folder).unwrap();
         assert!(Stamp::read(&folder).is_none(), "a stamp without its folder counts for nothing");
         fs::create_dir(&folder).unwrap();
         let stamp = Stamp::read(&folder).unwrap();
-        assert!(stamp.answers(&["a", "b"], true));
-        assert!(!stamp.answers(&["a"], true));
-        assert!(!stamp.answers(&["a", "b"], false));
+        assert!(stamp.answers(&["a", "b"], true, None));
+        assert!(!stamp.answers(&["a"], true, None));
+        assert!(!stamp.answers(&["a", "b"], false, None));
+        assert!(!stamp.answers(&["a", "b"], true, Some("x-backports")));
         Stamp::remove(&folder).unwrap();
         Stamp::remove(&folder).unwrap();
         assert!(Stamp::read(&folder).is_none());

@@ -5,11 +5,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::archive::{self, Archive};
 use super::config::{self, Lists, Sources};
 use super::{AptError, absolute, create_dir, remove_dir, run};
-
-/// Keys of Debian's archive, where the system has them as a file of its own.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// What a suite offers under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,9 +143,7 @@ impl Suite {
     fn configure(&self, fresh: bool) -> Result<PathBuf, AptError> {
         let mut lists = Lists::own(&self.home, fresh)?;
         let archive = self.archive()?;
-        let keys = if Path::new(KEYRING).exists() { format!(" signed-by={KEYRING}") } else { String::new() };
-        let archs = self.architectures.join(",");
-        let lines = format!("deb [arch={archs}{keys}] {archive} {} {}\n", self.name, self.components);
+        let lines = archive::line(&archive, &self.name, &self.components, &self.architectures);
         let sources = Sources { lines: &lines, architectures: &self.architectures };
         let config = config::write(&self.home, &lists, Some(&sources))?;
         if lists.must_update() {
@@ -157,26 +153,13 @@ impl Suite {
         Ok(config)
     }
 
-    /// The address of the archive that holds the system's own main suite.
+    /// The address of the archive.
     fn archive(&self) -> Result<String, AptError> {
-        if let Some(mirror) = &self.mirror {
-            return Ok(mirror.clone());
+        match &self.mirror {
+            Some(mirror) => Ok(mirror.clone()),
+            None => Ok(Archive::of_system(&self.name)?.address),
         }
-        let mut command = Command::new("apt-get");
-        command.args(["indextargets", "--format", "$(CREATED_BY) $(COMPONENT) $(RELEASE) $(REPO_URI)"]);
-        let output = run(&mut command, "apt-get")?;
-        archive_of(&String::from_utf8_lossy(&output.stdout))
-            .ok_or_else(|| AptError::Archive { suite: self.name.clone() })
     }
-}
-
-/// The first archive whose suite is a whole release: updates, security and backports have a dash in their name and
-/// may live elsewhere.
-fn archive_of(targets: &str) -> Option<String> {
-    targets.lines().find_map(|line| {
-        let [kind, component, release, address] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
-        (kind == "Packages" && component == "main" && !release.contains('-')).then(|| address.to_owned())
-    })
 }
 
 /// One entry as `apt-cache show` prints it.
@@ -222,14 +205,6 @@ fn using(list: &str) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-
-    #[test]
-    fn the_archive_is_the_one_of_the_systems_release() {
-        let text = "Packages main bookworm-security http://a/security/\n\
-                    DEP-11 main bookworm http://b/debian/\nPackages main bookworm http://c/debian/\n";
-        assert_eq!(archive_of(text).as_deref(), Some("http://c/debian/"));
-        assert_eq!(archive_of(""), None);
-    }
 
     #[test]
     fn entries_are_read_with_their_source() {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use sosna_apt::qemu::{self, Qemu};
 use sosna_apt::{Apt, AptError, Suite};
 
 /// What of the system's apt must stay as it is.
@@ -78,5 +79,36 @@ fn another_suite_and_machine_can_be_asked() {
     assert_eq!(hash, found.sha256);
     let error = suite.candidate("sosna-no-such-package", "arm64", false).unwrap_err();
     assert!(matches!(error, AptError::NoPackage { .. }), "{error:?}");
+    assert_eq!(system(), before);
+}
+
+/// Kept where the other tests find it: it is large.
+#[test]
+fn an_emulator_that_is_new_enough_can_be_had() {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("target/tools");
+    let before = system();
+    let found = match Qemu::obtain(&tools, "qemu-system-x86", "qemu-system-x86_64") {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("SKIPPED an_emulator_that_is_new_enough_can_be_had: {error}");
+            return;
+        }
+    };
+    if let Some(doubt) = &found.doubt {
+        eprintln!("SKIPPED an_emulator_that_is_new_enough_can_be_had: {doubt}");
+        return;
+    }
+    assert!(found.version() >= Some(qemu::OLDEST), "{found:?}");
+    // Its own files are found: it loads a machine's BIOS, and ends when it is told to.
+    let order = tools.join("quit");
+    fs::write(&order, "quit\n").unwrap();
+    let output = found
+        .command()
+        .args(["-M", "q35", "-nodefaults", "-display", "none", "-S", "-monitor", "stdio"])
+        .stdin(fs::File::open(&order).unwrap())
+        .output()
+        .unwrap();
+    fs::remove_file(&order).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(system(), before);
 }

@@ -15,13 +15,13 @@ use crate::exec;
 use crate::oci::elf::{self, ElfError};
 use crate::paths::Tree;
 use crate::tools::programs::{self, ProgramsError};
-use sosna_apt::{Apt, AptError};
+use sosna_apt::{Apt, AptError, qemu::Qemu};
 
 /// The microcontroller: Cortex-M3 without an operating system.
 pub const TARGET: &str = "thumbv7m-none-eabi";
 
 /// Debian's package of the emulator, and the program in it.
-const QEMU: (&str, &str) = ("qemu-system-arm", "usr/bin/qemu-system-arm");
+const QEMU: (&str, &str) = ("qemu-system-arm", "qemu-system-arm");
 
 /// How it is built: for size.
 const PROFILE: &str = "dist";
@@ -39,7 +39,7 @@ pub enum BareError {
     Linker(#[source] ProgramsError),
     /// Nothing to run it on.
     #[error("there is no emulator of a microcontroller; installing `qemu-system-arm` helps")]
-    Emulator(#[source] ProgramsError),
+    Emulator(#[source] AptError),
     /// Debian's compiler lacks a library.
     #[error("Debian's compiler could not be put together")]
     Libraries(#[source] ElfError),
@@ -129,7 +129,7 @@ fn folder(tree: &Tree) -> PathBuf {
 /// # Errors
 /// [`BareError::Emulator`], where there is no emulator.
 pub fn emulate(tree: &Tree, firmware: &Path) -> Result<Command, BareError> {
-    let mut command = Command::new(programs::find(tree, QEMU.0, QEMU.1).map_err(BareError::Emulator)?);
+    let mut command = Qemu::obtain(&tree.tools(), QEMU.0, QEMU.1).map_err(BareError::Emulator)?.command();
     command
         .args(["-M", "lm3s6965evb", "-nodefaults", "-nic", "none", "-nographic"])
         .args(["-semihosting-config", "enable=on,target=native", "-kernel"])

@@ -11,7 +11,7 @@ use std::{
     sync::OnceLock,
 };
 
-use sosna_apt::Apt;
+use sosna_apt::{Apt, qemu::Qemu};
 use xtask::{
     paths::Tree,
     tools::programs::{self, Unpacked},
@@ -21,7 +21,7 @@ use xtask::{
 pub(crate) struct Kit {
     pub(crate) vmlinuz: PathBuf,
     modules: PathBuf,
-    qemu: Unpacked,
+    qemu: Qemu,
     tools: BTreeMap<&'static str, Unpacked>,
     pub(crate) e2fsck: PathBuf,
     pub(crate) init: PathBuf,
@@ -58,7 +58,11 @@ fn find() -> Result<Kit, String> {
         programs::unpack(&tree, package, program)
             .map_err(|e| format!("{package} cannot be had: {}", sosna_boot::console::chain(&e)))
     };
-    let qemu = unpack("qemu-system-x86", "usr/bin/qemu-system-x86_64")?;
+    let qemu = Qemu::obtain(&tree.tools(), "qemu-system-x86", "qemu-system-x86_64")
+        .map_err(|e| format!("QEMU cannot be had: {}", sosna_boot::console::chain(&e)))?;
+    if let Some(doubt) = &qemu.doubt {
+        eprintln!("{doubt}");
+    }
     let mut tools = BTreeMap::new();
     for (name, package, program) in TOOLS {
         tools.insert(name, unpack(package, program)?);
@@ -153,13 +157,7 @@ impl Kit {
 
     /// The emulator, ready for arguments.
     pub(crate) fn qemu(&self) -> Command {
-        let mut command = Command::new(&self.qemu.program);
-        command.env("LD_LIBRARY_PATH", &self.qemu.libraries);
-        let root = self.qemu.program.ancestors().nth(3).unwrap_or(Path::new("/"));
-        for folder in ["usr/share/seabios", "usr/share/qemu"] {
-            command.arg("-L").arg(root.join(folder));
-        }
-        command
+        self.qemu.command()
     }
 
     /// Copies modules with what they need into `folder`, and writes the order of loading.
