@@ -176,9 +176,9 @@ impl Machine {
             }
             State::Checking { held } => {
                 if self.tries >= 2 {
-                    // Nobody says no: the lease holds (RFC 2131, 3.2).
+                    // Nobody says no: the lease holds (RFC 2131, 3.2). Its time to renew may have come meanwhile.
                     self.bind(now, held);
-                    return Vec::new();
+                    return if self.due.is_some_and(|due| due <= now) { self.act(now) } else { Vec::new() };
                 }
                 if self.tries == 0 {
                     self.transaction = self.number();
@@ -275,7 +275,6 @@ impl Machine {
     }
 
     fn bind(&mut self, now: Duration, held: Held) {
-        // A check that nobody answered may end after the time to renew.
         self.due = held.times.map(|times| times.renew.max(now));
         self.tries = 0;
         self.state = State::Bound { held };

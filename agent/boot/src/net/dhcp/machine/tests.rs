@@ -148,6 +148,14 @@ fn a_cable_that_comes_back_is_checked() {
     silent.link(at(20), true);
     assert!(live(&mut silent, 100).iter().all(|(_, a)| *a != Action::Withdraw));
     assert_eq!(silent.due(), Some(at(502)));
+    // The check may end when it is time to renew: that is asked at once.
+    let mut late = bound(1000);
+    late.link(at(10), false);
+    late.link(at(20), true);
+    let second = late.due().unwrap();
+    assert_eq!(sent(&late.wake(second)), [(3, true)]);
+    assert_eq!(sent(&late.wake(at(502))), [(3, false)]);
+    assert!(late.due().is_some_and(|due| due > at(502)), "{late:?}");
     // In another network the server says no.
     let nak = says(&machine, 6, [0; 4], 0);
     assert_eq!(machine.receive(at(21), &nak), [Action::Withdraw]);
