@@ -19,8 +19,9 @@ use crate::{
     config::AgentConfig,
     identity::FolderLock,
     run, status,
-    store::{Store, StoreError},
-    wallet::keystore,
+    store::Store,
+    system::System,
+    wallet::{keystore, payee},
 };
 
 /// Threads are small here: nothing recurses.
@@ -171,7 +172,8 @@ pub fn main(hooks: impl FnOnce() -> Hooks) -> ExitCode {
 
 fn load(place: &Place) -> Result<sosna_host::config::Loaded<AgentConfig>, Failure> {
     let data = place.data.as_ref().map(|path| ("data", path.display().to_string()));
-    AgentConfig::load(place.config.as_deref(), data).map_err(|error| Failure::of(&error, Exit::Usage))
+    let file = place.config.clone().or_else(System::owners_config);
+    AgentConfig::load(file.as_deref(), data).map_err(|error| Failure::of(&error, Exit::Usage))
 }
 
 fn data(place: &Place) -> Result<PathBuf, Failure> {
@@ -264,24 +266,20 @@ fn wallet(command: Wallet) -> Result<(), Failure> {
 }
 
 fn payout_to(address: &str, place: &Place) -> Result<(), Failure> {
-    let parsed: Address = address.parse().map_err(|_| {
-        Failure::usage(format!("{address:?} is not an Ethereum address: 0x and 40 hexadecimal digits"))
-    })?;
-    let text = parsed.checksummed();
-    let digits = |text: &str| text.trim_start_matches("0x").to_owned();
-    let is_mixed = address.bytes().any(|byte| byte.is_ascii_uppercase())
-        && address.bytes().any(|byte| byte.is_ascii_lowercase() && byte != b'x');
-    if is_mixed && digits(address) != digits(&text) {
-        return Err(Failure::usage(format!("{address} has a wrong checksum (EIP-55); was it copied whole?")));
+    let parsed = Address::of_person(address)
+        .map_err(|error| Failure::usage(format!("{address} cannot be used: {error}")))?;
+    let AgentConfig { data, payout_to, .. } = load(place)?.value;
+    if !payout_to.is_empty() {
+        return Err(Failure {
+            text: format!("the configuration sends earnings to {payout_to} (`payout_to`); change it there"),
+            exit: Exit::Refused,
+        });
     }
-    let data = data(place)?;
     let _lock = FolderLock::take(&data).map_err(Failure::failed)?;
     let keys = crate::identity::Keys::load_or_create(&data).map_err(Failure::failed)?;
     let store = Store::open(&data, keys.identity).map_err(Failure::failed)?;
-    store
-        .write(|tx| tx.set_setting("payout_to", &text))
-        .map_err(|error: StoreError| Failure::failed(error))?;
-    print(&format!("earnings go to {text} from the next payout on\n"));
+    payee::set(&store, &parsed).map_err(Failure::failed)?;
+    print(&format!("earnings go to {} from the next payout on\n", parsed.checksummed()));
     Ok(())
 }
 

@@ -17,6 +17,8 @@ pub struct AgentConfig {
     pub join_file: PathBuf,
     /// What people see it called at its hub, from its enrolment on; else the machine's host name.
     pub name: String,
+    /// The address that earnings go to; "" for the one that `wallet payout-to` has set, else the device's own.
+    pub payout_to: String,
     /// What the device asks for its work.
     pub ask: AskConfig,
     /// What it lends at most.
@@ -147,6 +149,7 @@ impl Default for AgentConfig {
             data: "/var/lib/sosna-agent".into(),
             join_file: PathBuf::new(),
             name: String::new(),
+            payout_to: String::new(),
             ask: AskConfig::default(),
             limits: LimitsConfig::default(),
             exposure: ExposureConfig::default(),

@@ -17,7 +17,7 @@ use sosna_host::{
     token::{JoinToken, TokenError},
 };
 use sosna_layers::{ImageError, ImageStore, Reach, RegistryAuth, StoreOptions};
-use sosna_protocol::topic::shard_of;
+use sosna_protocol::{Address, identity::AddressError, topic::shard_of};
 use sosna_runtime::{Runtime, RuntimeConfig, RuntimeError};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -35,6 +35,7 @@ use crate::{
     system::System,
     task::{Engine, container::ContainerRuntime, make_folders},
     uplink::{self, EnrolError, UplinkError, bootstrap::Bootstrap},
+    wallet::payee,
 };
 
 /// How long receipts are kept after a voucher has covered them, and records of what is over.
@@ -112,6 +113,9 @@ pub enum AgentError {
         #[source]
         source: TokenError,
     },
+    /// The address in the configuration.
+    #[error("the setting `payout_to` cannot be used")]
+    Payee(#[from] AddressError),
     /// The machine.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -150,7 +154,7 @@ impl AgentError {
             Self::Enrol(_) | Self::OtherHub { .. } | Self::Uplink(UplinkError::Revoked { .. }) => {
                 Exit::Refused
             }
-            Self::NotEnrolled | Self::Token { .. } => Exit::Usage,
+            Self::NotEnrolled | Self::Token { .. } | Self::Payee(_) => Exit::Usage,
             Self::Keys(KeysError::Identity(IdentityError::File(_))) => Exit::Failed,
             _ => Exit::Failed,
         }
@@ -212,6 +216,9 @@ async fn start(
     let keys = Keys::load_or_create(data)?;
     let store = Arc::new(Store::open(data, keys.identity.clone())?);
     let clock = DeviceClock::new(store.saved_time()?);
+    if !config.payout_to.is_empty() {
+        payee::set(&store, &Address::of_person(&config.payout_to)?)?;
+    }
     // What can be wrong on this machine is told before the hub is asked for anything.
     let (runtime, images) = open_containers(config, &keys, hooks)?;
     let credentials = read_credentials(&config.registry.credentials)?;

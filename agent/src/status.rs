@@ -27,6 +27,7 @@ use crate::{
         record::{State, TaskRecord},
     },
     task::{Engine, phase},
+    wallet::payee,
 };
 
 /// The answer to `sosna-agent status --json`.
@@ -234,7 +235,7 @@ fn of_store(store: &Store, tasks: &[TaskRecord]) -> Result<Report, StatusError> 
             signed: held.as_ref().map(Signed::of),
             uncovered: exposure.uncovered.to_string(),
             open: exposure.open.to_string(),
-            payout_to: store.setting("payout_to")?,
+            payout_to: store.setting(payee::SETTING)?,
         },
         waiting_messages: store.outbox_length()?,
         ..empty()

@@ -21,6 +21,9 @@ const PROGRAM: &str = "/usr/bin/sosna-agent";
 /// The key, whose absence would make the agent another device.
 const IDENTITY: &str = "/data/agent/identity.key";
 
+/// The owner's file with what is asked for work, what is lent, and where earnings go.
+const OWNERS_CONFIG: &str = "agent.toml";
+
 /// Is the device's first program, where the kernel started it as such; then it never returns. The agent proper is its
 /// child.
 pub fn run_if_requested() {
@@ -79,6 +82,13 @@ impl System {
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self { folder: Some(folder.to_path_buf()).filter(|folder| !folder.as_os_str().is_empty()) }
+    }
+
+    /// The agent's configuration as the owner has put it on the boot partition; none outside an image.
+    #[must_use]
+    pub fn owners_config() -> Option<PathBuf> {
+        let folder = std::env::var_os("SOSNA_AGENT_SYSTEM").filter(|folder| !folder.is_empty())?;
+        Some(PathBuf::from(folder).join(OWNERS_CONFIG)).filter(|path| path.exists())
     }
 
     /// What the device started from; none outside an image.

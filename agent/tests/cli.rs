@@ -83,3 +83,21 @@ fn a_key_moves_by_export_and_import() {
     expect(&agent(&["wallet", "payout-to", wrong, "--data", text(there.path())], ""), 2, "checksum");
     expect(&agent(&["wallet", "show", "--data", text(there.path())], ""), 0, address);
 }
+
+/// On a device without a shell the owner's file says where earnings go.
+#[test]
+fn earnings_go_where_the_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, config) = (folder.path().join("data"), folder.path().join("agent.toml"));
+    let set = |address: &str| std::fs::write(&config, format!("payout_to = \"{address}\"\n")).unwrap();
+    let run = || agent(&["run", "--data", text(&data), "--config", text(&config)], "");
+    set("0x5AAeb6053F3E94C9b9A09f33669435E7Ef1BeAed");
+    expect(&run(), 2, "checksum");
+    let address = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
+    set(address);
+    expect(&run(), 2, "not enrolled");
+    expect(&agent(&["wallet", "show", "--data", text(&data)], ""), 0, address);
+    let other = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359";
+    let by_hand = ["wallet", "payout-to", other, "--data", text(&data), "--config", text(&config)];
+    expect(&agent(&by_hand, ""), 4, "change it there");
+}

@@ -46,6 +46,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file that should be there is not.
+    #[error("{what} is not there: looked for {looked}; {hint}")]
+    Missing {
+        /// Which.
+        what: String,
+        /// The paths.
+        looked: String,
+        /// What to do.
+        hint: String,
+    },
     /// Something does not fit where it has to go.
     #[error("{what} needs {needed} bytes, and there is room for {room}")]
     Room {

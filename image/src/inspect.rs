@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use sosna_apt::digest;
+use sosna_host::token::JoinToken;
 
 use crate::Error;
 use crate::block::disk::{self, Partition};
@@ -16,7 +17,7 @@ use crate::block::verity::{self, BLOCK, Root};
 use crate::block::{squashfs, uki};
 use crate::compose::{BOOT, SLOT_A, SLOT_B};
 use crate::package::Lock;
-use crate::personal::{JOIN, Personal};
+use crate::personal::{JOIN, PAYOUT_TO, Personal};
 
 /// An image file, opened for reading.
 #[derive(Debug)]
@@ -40,8 +41,25 @@ pub struct Inspection {
     pub boots: Vec<BootImage>,
     /// The device's name, if the image has one.
     pub hostname: Option<String>,
-    /// Whether the image holds a join token. The token itself is not shown.
-    pub join_token: bool,
+    /// What the join token says, if there is one. The token itself is not shown.
+    pub join: Option<Join>,
+    /// The address that earnings go to, where the image names one.
+    pub payout_to: Option<String>,
+}
+
+/// What a join token says about the device that has it.
+#[derive(Debug, Serialize)]
+pub struct Join {
+    /// Where the hub is.
+    pub host: String,
+    /// Which hub.
+    pub hub: String,
+    /// Whose the device becomes.
+    pub owner: String,
+    /// Seconds since 1970 after which the token is void.
+    pub expires: u64,
+    /// How many devices may use it.
+    pub uses: u32,
 }
 
 /// A boot image on the boot partition.
@@ -155,7 +173,10 @@ impl Image {
             partitions: self.partitions.iter().map(|p| (p.name.clone(), p.start, p.bytes)).collect(),
             boots,
             hostname: Personal::settings(&boot)?.hostname,
-            join_token: boot.read(JOIN)?.is_some(),
+            join: boot.read(JOIN)?.map(|text| Join::parse(&text)).transpose()?,
+            payout_to: Personal::agent(&boot)?
+                .get(PAYOUT_TO)
+                .and_then(|value| value.as_str().map(str::to_owned)),
         })
     }
 
@@ -215,6 +236,22 @@ impl Image {
             return Err("its data are right, but the hash tree behind them is not".to_owned());
         }
         Ok(bytes)
+    }
+}
+
+// === impl Join ===
+
+impl Join {
+    fn parse(text: &[u8]) -> Result<Self, Error> {
+        let token: JoinToken =
+            String::from_utf8_lossy(text).trim().parse().map_err(|error| Error::malformed(JOIN, error))?;
+        Ok(Self {
+            host: token.host,
+            hub: token.hub.checksummed().as_str().to_owned(),
+            owner: token.owner.checksummed().as_str().to_owned(),
+            expires: token.expires,
+            uses: token.uses,
+        })
     }
 }
 

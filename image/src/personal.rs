@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sosna_host::token::JoinToken;
+use sosna_protocol::Address;
 
 use crate::Error;
 use crate::block::fat::Fat;
@@ -20,15 +21,21 @@ use crate::inspect::Image;
 pub const SETTINGS: &str = "sosna/device.toml";
 /// Where the join token is, until the device has enrolled.
 pub const JOIN: &str = "sosna/join";
+/// The agent's configuration.
+pub const AGENT: &str = "sosna/agent.toml";
+/// The agent's name for where earnings go.
+pub const PAYOUT_TO: &str = "payout_to";
 const README: &str = "sosna/README.txt";
 
 /// A device's own settings. What is not set stays as it is in an image.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Personal {
     /// The join token.
     pub join: Option<String>,
     /// What `device.toml` says.
     pub settings: Settings,
+    /// What `agent.toml` says: prices, limits, where earnings go. Only the agent knows its keys.
+    pub agent: toml::Table,
 }
 
 /// The file `device.toml`.
@@ -162,7 +169,11 @@ impl Personal {
         for interface in &settings.network.interfaces {
             interface.check()?;
         }
-        Ok(())
+        match self.agent.get(PAYOUT_TO) {
+            None => Ok(()),
+            Some(toml::Value::String(text)) => Self::default().pay_to(text),
+            Some(_) => Err(Error::Refused(format!("`{PAYOUT_TO}` must be an address in quotation marks"))),
+        }
     }
 
     /// Writes the files, over what is there: settings that are not set keep their value.
@@ -183,7 +194,32 @@ impl Personal {
             let text = toml::to_string(&settings).map_err(|error| Error::malformed(SETTINGS, error))?;
             fat.write(SETTINGS, text.as_bytes())?;
         }
+        if !self.agent.is_empty() {
+            let mut agent = Self::agent(fat)?;
+            merge(&mut agent, &self.agent);
+            fat.write(AGENT, agent.to_string().as_bytes())?;
+        }
         Ok(())
+    }
+
+    /// Makes the device's earnings go to the address that `text` names.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: it is none, or mistyped.
+    pub fn pay_to(&mut self, text: &str) -> Result<(), Error> {
+        let address = Address::of_person(text)
+            .map_err(|error| Error::Refused(format!("earnings cannot go to {text}: {error}")))?;
+        self.agent.insert(PAYOUT_TO.to_owned(), address.checksummed().as_str().into());
+        Ok(())
+    }
+
+    /// The agent's configuration that an image has.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn agent<T: Read + Write + Seek>(fat: &Fat<T>) -> Result<toml::Table, Error> {
+        let Some(bytes) = fat.read(AGENT)? else { return Ok(toml::Table::new()) };
+        String::from_utf8_lossy(&bytes).parse().map_err(|error| Error::malformed(AGENT, error))
     }
 
     /// The settings that an image has.
@@ -213,6 +249,18 @@ pub fn personalise(image: &Path, personal: &Personal, forget: bool) -> Result<()
     personal.write(&fat)?;
     fat.finish()?;
     file.sync_all().map_err(Error::io("write", image))
+}
+
+/// Sets what `new` has, and leaves everything else.
+fn merge(old: &mut toml::Table, new: &toml::Table) {
+    for (key, value) in new {
+        match (old.get_mut(key), value) {
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => merge(old, new),
+            _ => {
+                old.insert(key.clone(), value.clone());
+            }
+        }
+    }
 }
 
 // === impl Settings ===
@@ -327,6 +375,27 @@ mod tests {
         assert_eq!(settings.network.interfaces[0].dns[0].to_string(), "9.9.9.9");
         assert!(fat.read(README).unwrap().is_some());
         assert!(fat.read(JOIN).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_agents_settings_are_merged_key_by_key() {
+        let mut memory = vec![0; 80 << 20];
+        let fat = Fat::format(&mut memory, 1).unwrap();
+        let table = |text: &str| text.parse::<toml::Table>().unwrap();
+        let first = table("[ask]\ncore_hour = \"1\"\nminimum = \"2\"\n[limits]\npids = 7\n");
+        Personal { agent: first, ..Personal::default() }.write(&fat).unwrap();
+        let mut second = Personal { agent: table("[ask]\nminimum = \"3\"\n"), ..Personal::default() };
+        let owner = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
+        assert!(second.pay_to(&owner.replace("aAeb", "AAeb")).unwrap_err().to_string().contains("checksum"));
+        second.pay_to(&owner.to_lowercase()).unwrap();
+        second.write(&fat).unwrap();
+        let found = Personal::agent(&fat).unwrap();
+        assert_eq!(found["ask"]["core_hour"].as_str(), Some("1"));
+        assert_eq!(found["ask"]["minimum"].as_str(), Some("3"));
+        assert_eq!(found["limits"]["pids"].as_integer(), Some(7));
+        assert_eq!(found[PAYOUT_TO].as_str(), Some(owner), "written with its checksum");
+        let wrong = Personal { agent: table("payout_to = 7"), ..Personal::default() };
+        assert!(wrong.check().is_err());
     }
 
     #[test]

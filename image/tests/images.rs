@@ -102,8 +102,14 @@ fn a_finished_image_is_personalised_in_place() {
     personal::personalise(&path, &settings, false).unwrap();
     let found = Image::open(&path).unwrap().inspect().unwrap();
     assert_eq!(found.hostname.as_deref(), Some("lamp"));
-    assert!(!found.join_token);
+    assert!(found.join.is_none() && found.payout_to.is_none());
     assert_eq!(found.boots[0].state, SlotState::Sound);
+    let mut owner = Personal::default();
+    owner.pay_to("0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed").unwrap();
+    personal::personalise(&path, &owner, false).unwrap();
+    let found = Image::open(&path).unwrap().inspect().unwrap();
+    assert_eq!(found.payout_to.as_deref(), Some("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"));
+    assert_eq!(found.hostname.as_deref(), Some("lamp"));
     settings.join = Some("sosna1nonsense".to_owned());
     assert!(matches!(personal::personalise(&path, &settings, false), Err(Error::Refused(_))));
 

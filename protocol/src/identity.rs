@@ -50,6 +50,17 @@ pub enum SignatureError {
     },
 }
 
+/// Why a text that a person wrote is no address to send money to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Something else.
+    #[error("it is not an Ethereum address: 0x and 40 hexadecimal digits")]
+    Form,
+    /// Capital and small letters are not those of the address (EIP-55).
+    #[error("its letters do not fit its checksum (EIP-55); was it copied whole?")]
+    Checksum,
+}
+
 /// Holds a key and signs with it. Implemented outside this crate, which holds none.
 pub trait Sign {
     /// What can go wrong in the key's holder (a hardware module may be gone).
@@ -111,6 +122,23 @@ impl Address {
         let mut word = [0; 32];
         word[12..].copy_from_slice(&self.0);
         word
+    }
+
+    /// Reads an address that a person wrote, the checksum with it: a mistyped one would send money to nobody. With
+    /// letters of one size only it has none (EIP-55).
+    ///
+    /// # Errors
+    /// [`AddressError`].
+    pub fn of_person(text: &str) -> Result<Self, AddressError> {
+        let text = text.trim();
+        let address: Self = text.parse().map_err(|_| AddressError::Form)?;
+        let digits = text.trim_start_matches("0x");
+        let has = |letters: fn(&u8) -> bool| digits.as_bytes().iter().any(letters);
+        let is_mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
+        if is_mixed && digits != address.checksummed().trim_start_matches("0x") {
+            return Err(AddressError::Checksum);
+        }
+        Ok(address)
     }
 
     /// The form people exchange: `0x` and mixed case that carries a checksum (EIP-55).

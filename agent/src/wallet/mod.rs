@@ -2,5 +2,6 @@
 //! nothing: claims on a chain are made elsewhere, from what lies here.
 
 pub mod keystore;
+pub mod payee;
 pub(crate) mod present;
 pub mod voucher;

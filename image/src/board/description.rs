@@ -121,4 +121,14 @@ impl Description {
     pub fn parse(board: &str, text: &str) -> Result<Self, Error> {
         toml::from_str(text).map_err(|error| Error::malformed(format!("the description of {board}"), error))
     }
+
+    /// The processor's name as compilers and `uname -m` have it.
+    #[must_use]
+    pub fn processor(&self) -> &str {
+        match self.architecture.as_str() {
+            "amd64" => "x86_64",
+            "arm64" => "aarch64",
+            other => other,
+        }
+    }
 }

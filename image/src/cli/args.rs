@@ -71,19 +71,22 @@ pub(crate) struct BoardsArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  sosna-image build --board x86_64-uefi --agent sosna-agent --init sosna-init -o sosna.img"
-)]
+#[command(after_help = "Examples:\n  sosna-image build --board x86_64-uefi -o sosna.img\n  \
+        sosna-image build --board rpi --join sosna1… --hostname lamp --payout-to 0x… -o lamp.img")]
 pub(crate) struct BuildArgs {
     /// The board (`sosna-image boards`)
     #[arg(long, value_name = "BOARD")]
     pub(crate) board: String,
-    /// The agent, a static program for the board's processor
+    /// The folder with the device's programs, as `cargo xtask dist` makes it: ARCHITECTURE/sosna-agent and
+    /// ARCHITECTURE/sosna-init [default: near this program]
+    #[arg(long, env = "SOSNA_PROGRAMS", value_name = "DIR")]
+    pub(crate) programs: Option<PathBuf>,
+    /// Another agent: a static program for the board's processor
     #[arg(long, value_name = "FILE")]
-    pub(crate) agent: PathBuf,
-    /// The first program, `sosna-init`, likewise
+    pub(crate) agent: Option<PathBuf>,
+    /// Another first program than `sosna-init`, likewise
     #[arg(long, value_name = "FILE")]
-    pub(crate) init: PathBuf,
+    pub(crate) init: Option<PathBuf>,
     /// The system's version
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"), value_name = "VERSION")]
     pub(crate) os_version: String,
@@ -109,6 +112,12 @@ pub(crate) struct PersonalArgs {
     /// The device's name in its network
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
+    /// The Ethereum address that the device's earnings go to; else its own
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) payout_to: Option<String>,
+    /// The agent's configuration: what the owner asks for work and lends
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent_config: Option<PathBuf>,
     /// HTTP proxy for all that the device fetches
     #[arg(long, value_name = "URL")]
     pub(crate) proxy: Option<String>,

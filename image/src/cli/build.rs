@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indicatif::ProgressBar;
@@ -20,7 +20,11 @@ pub(super) fn build(packages: &PackageArgs, args: &BuildArgs) -> Result<(), Erro
     let personal = personal(&args.personal, Some(&board))?;
     personal.check()?;
     let read = |path: &Path| fs::read(path).map_err(Error::io("read", path));
-    let (agent, init) = (read(&args.agent)?, read(&args.init)?);
+    let path = |given: &Option<PathBuf>, name| match given {
+        Some(path) => Ok(path.clone()),
+        None => program(args.programs.as_deref(), &board, name),
+    };
+    let (agent, init) = (read(&path(&args.agent, "sosna-agent")?)?, read(&path(&args.init, "sosna-init")?)?);
     let request = Request {
         board: &board,
         version: &args.os_version,
@@ -93,5 +97,35 @@ pub(super) fn personal(args: &PersonalArgs, board: Option<&Board>) -> Result<Per
         wifi,
         network: Network { dns: Vec::new(), interfaces },
     };
-    Ok(Personal { join: args.join.clone(), settings })
+    let mut personal = Personal { join: args.join.clone(), settings, ..Personal::default() };
+    if let Some(path) = &args.agent_config {
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        personal.agent = text.parse().map_err(|error| Error::malformed(path.display().to_string(), error))?;
+    }
+    if let Some(address) = &args.payout_to {
+        personal.pay_to(address)?;
+    }
+    Ok(personal)
+}
+
+/// One of the device's programs: in the folder that was named, or where a release and a work tree have them.
+fn program(folder: Option<&Path>, board: &Board, name: &str) -> Result<PathBuf, Error> {
+    let near = || {
+        let own = env::current_exe().unwrap_or_default();
+        let own = own.parent().unwrap_or(Path::new("/"));
+        vec![own.join("programs"), own.join("../share/sosna/programs"), own.join("../dist")]
+    };
+    let folders = folder.map_or_else(near, |folder| vec![folder.to_owned()]);
+    let architecture = board.description.processor();
+    let paths: Vec<_> = folders.iter().map(|folder| folder.join(architecture).join(name)).collect();
+    paths.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
+        let looked: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        Error::Missing {
+            what: format!("{name} for {architecture}"),
+            looked: looked.join(", "),
+            hint: format!(
+                "`cargo xtask dist --target {architecture}` makes it; --programs, --agent and --init say where it is"
+            ),
+        }
+    })
 }

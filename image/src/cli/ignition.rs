@@ -19,7 +19,7 @@ pub(super) fn ignition(args: &IgnitionArgs) -> Result<(), Error> {
         proxy: Proxy { http: args.proxy.clone(), without: Vec::new() },
         ..Settings::default()
     };
-    let personal = Personal { join: args.join.clone(), settings };
+    let personal = Personal { join: args.join.clone(), settings, ..Personal::default() };
     let variant = match args.system {
         System::Fcos => Variant::Fcos,
         System::Flatcar => Variant::Flatcar,

@@ -1,5 +1,7 @@
 //! Commands that only print.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 use sosna_image::Error;
@@ -79,12 +81,39 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<(), Error> {
         if let Some(name) = &found.hostname {
             println!("host name {name}");
         }
-        println!("join token: {}", if found.join_token { "yes" } else { "no" });
+        match &found.join {
+            Some(join) => println!(
+                "join token for hub {} at {}, owner {}, {} uses, {}",
+                join.hub,
+                join.host,
+                join.owner,
+                join.uses,
+                validity(join.expires)
+            ),
+            None => println!("no join token: the device is enrolled, or waits for one"),
+        }
+        if let Some(address) = &found.payout_to {
+            println!("earnings go to {address}");
+        }
     }
     match damaged {
         Some(boot) => {
             Err(Error::malformed(args.image.display().to_string(), format!("slot {} is damaged", boot.slot)))
         }
         None => Ok(()),
+    }
+}
+
+/// How long something holds that ends at `expires`, in seconds since 1970.
+fn validity(expires: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let words = |seconds: u64| match seconds {
+        0..=7199 => format!("{} minutes", seconds / 60),
+        7200..=172_799 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    };
+    match expires.checked_sub(now) {
+        Some(left) => format!("for another {}", words(left)),
+        None => format!("EXPIRED {} ago", words(now - expires)),
     }
 }

@@ -3,6 +3,7 @@
 use proptest::{prelude::*, sample::select};
 use sosna_protocol::{
     Address, Hash,
+    identity::AddressError,
     resources::Arch,
     result::Cause,
     topic::{Kind, MAX_TOPIC, Topic, shard_of},
@@ -50,6 +51,23 @@ proptest! {
         let theirs = alloy_primitives::Address::from(address.0).to_checksum(None);
         prop_assert_eq!(address.checksummed().to_string(), theirs);
         prop_assert_eq!(Address::from_slice(&hash.0), None);
+    }
+
+    #[test]
+    fn a_mistyped_address_is_refused(address in generate::address(), place in 0_usize..40) {
+        let right = address.checksummed();
+        prop_assert_eq!(Address::of_person(&format!(" {right}\n")), Ok(address));
+        prop_assert_eq!(Address::of_person(&right.to_lowercase()), Ok(address));
+        let mut wrong = right[2..].to_owned().into_bytes();
+        let digit = wrong[place];
+        wrong[place] = if digit.is_ascii_lowercase() { digit.to_ascii_uppercase() } else { digit.to_ascii_lowercase() };
+        let wrong = String::from_utf8(wrong).unwrap();
+        // Without letters of both sizes there is no checksum.
+        let mixed = wrong.bytes().any(|d| d.is_ascii_uppercase()) && wrong.bytes().any(|d| d.is_ascii_lowercase());
+        if digit.is_ascii_alphabetic() && mixed {
+            prop_assert_eq!(Address::of_person(&wrong), Err(AddressError::Checksum));
+        }
+        prop_assert_eq!(Address::of_person(&right[..right.len() - 1]), Err(AddressError::Form));
     }
 
     #[test]

@@ -20,7 +20,7 @@ const FOLDER: &str = "/boot/sosna";
 /// What an owner writes fits easily.
 const LARGEST: u64 = 64 * 1024;
 /// The files, and whether only root may read the copy.
-const FILES: [(&str, bool); 2] = [("device.toml", true), ("join", true)];
+const FILES: [(&str, bool); 3] = [("device.toml", true), ("agent.toml", true), ("join", true)];
 
 /// Why the boot partition's files are not known.
 #[derive(Debug, thiserror::Error)]
