@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::bench::{self, BENCHES};
+use xtask::dist::{self, Architecture};
 use xtask::paths::Tree;
 use xtask::test::{self, Options};
 
@@ -41,6 +42,17 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Compiles what devices get, each program one static file, and packs it.
+    #[command(after_help = "Examples:\n  cargo xtask dist\n  cargo xtask dist --target aarch64\n\n\
+        Everything is put into target/dist; the compiler's words are in target/xtask/dist*.log.")]
+    Dist {
+        /// For this kind of processor only; may be given several times.
+        #[arg(long = "target", value_name = "ARCHITECTURE")]
+        targets: Vec<Architecture>,
+        /// A line of JSON for each program and package instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Composes the demo's image into target/demo/povray-oci and says its digest.
     #[command(after_help = "Example:\n  cargo xtask image")]
     Image,
@@ -63,6 +75,9 @@ fn bench_help() -> String {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = dist::when_called_as_tool() {
+        return code;
+    }
     let cli = Cli::parse();
     match carry_out(&cli.task) {
         Ok(code) => code,
@@ -100,6 +115,11 @@ fn carry_out(task: &Task) -> Result<ExitCode, Box<dyn Error>> {
                 Ok(ExitCode::from(2))
             }
         },
+        Task::Dist { targets, json } => {
+            let targets = if targets.is_empty() { &Architecture::ALL[..] } else { targets };
+            dist::run(&tree, targets, *json)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Task::Image => {
             xtask::demo::Demo::new(&tree).compose()?;
             Ok(ExitCode::SUCCESS)

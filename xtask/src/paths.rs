@@ -25,6 +25,12 @@ impl Tree {
         Ok(Self { root, target })
     }
 
+    /// Another tree, with its build folder within.
+    #[must_use]
+    pub fn of(root: &Path) -> Self {
+        Self { root: root.to_path_buf(), target: root.join("target") }
+    }
+
     /// The repository's top folder.
     #[must_use]
     pub fn root(&self) -> &Path {

@@ -295,11 +295,12 @@ pub(crate) fn interrupt_after(first: std::time::Duration) -> io::Result<()> {
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing at all.
     unsafe { sigaction(Signal::SIGALRM, &action)? };
-    let seconds = libc::time_t::try_from(first.as_secs()).unwrap_or(libc::time_t::MAX);
-    let every = libc::time_t::from(!first.is_zero());
+    // By way of 32 bits, which both musl's and glibc's seconds hold on every processor.
+    let seconds = i32::try_from(first.as_secs()).unwrap_or(i32::MAX);
+    let every = i32::from(!first.is_zero());
     let timer = libc::itimerval {
-        it_interval: libc::timeval { tv_sec: every, tv_usec: 0 },
-        it_value: libc::timeval { tv_sec: seconds, tv_usec: i64::from(first.subsec_micros()) as _ },
+        it_interval: libc::timeval { tv_sec: every.into(), tv_usec: 0 },
+        it_value: libc::timeval { tv_sec: seconds.into(), tv_usec: i64::from(first.subsec_micros()) as _ },
     };
     // SAFETY: `timer` is valid for the call and the old value is not asked for.
     done(libc::c_long::from(unsafe {

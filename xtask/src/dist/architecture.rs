@@ -4,6 +4,8 @@ use std::env::consts::ARCH;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::tools::zig::Machine;
+
 /// A kind of processor that Sosna's programs are made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Architecture {
@@ -39,6 +41,38 @@ impl Architecture {
             Self::X86_64 => "x86_64",
             Self::Aarch64 => "aarch64",
             Self::Armv7 => "armv7",
+        }
+    }
+
+    /// The compiler's name for it, with the C library that the programs are linked with.
+    #[must_use]
+    pub fn target(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-unknown-linux-musl",
+            Self::Aarch64 => "aarch64-unknown-linux-musl",
+            Self::Armv7 => "armv7-unknown-linux-musleabihf",
+        }
+    }
+
+    /// Zig's name for it. The processor is the least that the compiler's target promises, too: for armv7 that is
+    /// floating point with 16 registers, and no NEON.
+    #[must_use]
+    pub fn machine(self) -> Machine {
+        let (triple, cpu) = match self {
+            Self::X86_64 => ("x86_64-linux-musl", "x86_64"),
+            Self::Aarch64 => ("aarch64-linux-musl", "generic"),
+            Self::Armv7 => ("arm-linux-musleabihf", "generic+v7a+vfp3d16-neon"),
+        };
+        Machine { triple, cpu }
+    }
+
+    /// QEMU's name.
+    #[must_use]
+    pub fn emulated(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+            Self::Armv7 => "arm",
         }
     }
 

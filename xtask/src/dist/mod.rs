@@ -1,15 +1,29 @@
 //! What devices get: the agent and the image's first program, each one static file, small before fast.
 
 mod architecture;
+pub mod check;
+mod cross;
+mod libcontainer;
+mod package;
+mod run;
+mod twice;
+mod wrapper;
 
 use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use architecture::{Architecture, UnknownArchitecture};
+pub use package::packages;
+pub use run::{prove, run};
+pub use twice::twice;
+pub use wrapper::when_called_as_tool;
 
 use crate::exec::{self, Log};
 use crate::paths::Tree;
+use crate::tools::compiler::CompilerError;
+use crate::tools::zig::ZigError;
+use cross::Built;
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -20,9 +34,41 @@ pub enum DistError {
         /// Cargo's output.
         log: PathBuf,
     },
-    /// Only for other machines than this one.
-    #[error("no compiler for {0} is set up here")]
-    Foreign(Architecture),
+    /// No compiler for another machine.
+    #[error("there is no compiler for another machine")]
+    Compiler(#[from] CompilerError),
+    /// No linker and C library for another machine.
+    #[error("there is no linker for another machine")]
+    Zig(#[from] ZigError),
+    /// A crate that is edited for a machine is not there.
+    #[error(
+        "cargo does not know {0} {1}, which is edited for armv7; with another version xtask/src/dist/libcontainer.rs must follow"
+    )]
+    Crate(&'static str, &'static str),
+    /// A crate that is edited for a machine has another text.
+    #[error(
+        "libcontainer's {path} does not have `{old}` exactly once; xtask/src/dist/libcontainer.rs must follow"
+    )]
+    Edit {
+        /// In which file.
+        path: &'static str,
+        /// What should be there.
+        old: &'static str,
+    },
+    /// What was compiled is not what it should be.
+    #[error("{program} must not be given to anybody")]
+    Check {
+        /// Which.
+        program: String,
+        /// What is wrong with it.
+        #[source]
+        source: check::CheckError,
+    },
+    /// The unit is written otherwise than packages expect.
+    #[error(
+        "image/assets/sosna-agent.service does not start the agent by exactly one line `ExecStart=@AGENT@ run`; xtask/src/dist/package.rs must follow"
+    )]
+    Unit,
     /// Cargo does not start, or the log cannot be written.
     #[error("cannot compile for distribution")]
     Io(#[from] std::io::Error),
@@ -51,6 +97,19 @@ pub struct Programs {
     pub built: String,
 }
 
+// === impl Programs ===
+
+impl Programs {
+    /// What was compiled before, where it is there.
+    #[must_use]
+    pub fn found(tree: &Tree, architecture: Architecture) -> Option<Self> {
+        let folder = tree.target().join("dist").join(architecture.name());
+        let [agent, init] = PROGRAMS.map(|(_, name)| folder.join(name));
+        let there = agent.is_file() && init.is_file();
+        there.then(|| Self { architecture, agent, init, built: "before".to_owned() })
+    }
+}
+
 /// Compiles the agent and the image's first program for a kind of processor and puts them into `target/dist/NAME`.
 ///
 /// # Errors
@@ -58,18 +117,20 @@ pub struct Programs {
 pub fn programs(
     tree: &Tree,
     architecture: Architecture,
-    watch: impl FnMut(&str),
+    mut watch: impl FnMut(&str),
 ) -> Result<Programs, DistError> {
-    if Architecture::here() != Some(architecture) {
-        return Err(DistError::Foreign(architecture));
-    }
-    let what: Vec<&str> =
-        PROGRAMS.iter().flat_map(|(package, bin)| ["--package", package, "--bin", bin]).collect();
-    let built = native(tree, &what, watch)?;
+    let Built { folder: built, how } = if Architecture::here() == Some(architecture) {
+        let what: Vec<&str> =
+            PROGRAMS.iter().flat_map(|(package, bin)| ["--package", package, "--bin", bin]).collect();
+        Built { folder: native(tree, &what, watch)?, how: "the installed compiler, glibc".to_owned() }
+    } else {
+        let mut log = Log::begin(&tree.logs().join(format!("dist-{architecture}.log")))?;
+        cross::build(tree, architecture, &mut log, &mut watch)?
+    };
     let folder = tree.target().join("dist").join(architecture.name());
     fs::create_dir_all(&folder)?;
     let [agent, init] = PROGRAMS.map(|(_, bin)| place(&built.join(bin), &folder.join(bin)));
-    Ok(Programs { architecture, agent: agent?, init: init?, built: "by the installed compiler".to_owned() })
+    Ok(Programs { architecture, agent: agent?, init: init?, built: how })
 }
 
 /// Copies a program to its place at once, so that whoever runs the old one keeps it.

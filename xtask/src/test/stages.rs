@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::dist::{self, Architecture};
+use super::report;
+use crate::dist::{self, Architecture, DistError};
 use crate::exec;
 use crate::stage::{LONGEST, Outcome, Run, Stage, StageError};
 use crate::tools::bare::{self, Bare};
@@ -17,6 +18,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "deny", needs: &[], run: deny },
     Stage { name: "static", needs: &["build"], run: programs },
     Stage { name: "test", needs: &["build"], run: test },
+    Stage { name: "twice", needs: &["static"], run: twice },
     Stage { name: "demo", needs: &["build"], run: demo },
     Stage { name: "no-std", needs: &[], run: no_std },
     Stage { name: "fuzz", needs: &["build"], run: fuzz },
@@ -94,22 +96,67 @@ fn demo(run: &mut Run<'_>) -> Result {
     Ok(Outcome::when(good, "the demo did not show what it is to show"))
 }
 
-/// What images are made of; the tests that boot them come after it.
+/// What images are made of; the tests that boot them come after it. 32-bit ARM, which no test boots, takes turns.
 fn programs(run: &mut Run<'_>) -> Result {
     let Some(here) = Architecture::here() else {
         return Ok(Outcome::Skipped("no device's programs are made for this kind of processor".into()));
     };
-    let line = run.line;
-    match dist::programs(run.tree, here, |text| line.now(text)) {
-        Ok(programs) => {
-            for path in [programs.agent, programs.init] {
-                let bytes = std::fs::metadata(&path)?.len();
-                run.step(&format!("{} has {:.2} MB", path.display(), bytes as f64 / 1e6));
-            }
-            Ok(Outcome::Passed)
+    let commit = last_digit_of_commit(run);
+    let turn = commit.is_some_and(|digit| digit % 2 == 0);
+    for architecture in Architecture::ALL {
+        if architecture == Architecture::Armv7 && !run.all && !turn {
+            run.step("armv7 is built at every second commit, by the last digit of its hash, and with --all");
+            continue;
         }
-        Err(error) => Ok(Outcome::Failed(error.to_string())),
+        let line = run.line;
+        line.step(&format!("{architecture}: compiling"));
+        let made = match dist::programs(run.tree, architecture, |text| line.now(text)) {
+            Ok(made) => made,
+            Err(error @ (DistError::Compiler(_) | DistError::Zig(_))) if architecture != here => {
+                run.skipped.push(format!("{architecture}: {}", report::chain(&error)));
+                continue;
+            }
+            Err(error) => return Ok(Outcome::Failed(report::chain(&error))),
+        };
+        let proven = match dist::prove(run.tree, &made) {
+            Ok(proven) => proven,
+            Err(error) => return Ok(Outcome::Failed(report::chain(&error))),
+        };
+        for path in [&made.agent, &made.init] {
+            let bytes = std::fs::metadata(path)?.len();
+            run.step(&format!("{} has {:.2} MB, {proven}", path.display(), bytes as f64 / 1e6));
+        }
     }
+    Ok(Outcome::Passed)
+}
+
+/// The same toolchain gives the same bytes: one architecture, built again in another folder. Which, goes by commit.
+fn twice(run: &mut Run<'_>) -> Result {
+    if !run.all {
+        return Ok(Outcome::Skipped("only with --all: it compiles everything once more".into()));
+    }
+    let digit = last_digit_of_commit(run).unwrap_or_default();
+    let architecture = Architecture::ALL[digit as usize % Architecture::ALL.len()];
+    run.step(&format!("{architecture}, by the last digit of the commit's hash"));
+    let line = run.line;
+    let made = dist::programs(run.tree, architecture, |text| line.now(text));
+    let differing = made.and_then(|made| dist::twice(run.tree, &made, |text| line.now(text)));
+    match differing {
+        Ok(differing) if differing.is_empty() => Ok(Outcome::Passed),
+        Ok(differing) => Ok(Outcome::Failed(format!("these differ: {}", differing.join("; ")))),
+        Err(error @ (DistError::Compiler(_) | DistError::Zig(_))) => {
+            Ok(Outcome::Skipped(report::chain(&error)))
+        }
+        Err(error) => Ok(Outcome::Failed(report::chain(&error))),
+    }
+}
+
+/// By which what is too slow for every run takes turns.
+fn last_digit_of_commit(run: &Run<'_>) -> Option<u32> {
+    let mut git = std::process::Command::new("git");
+    let said = git.current_dir(run.tree.root()).args(["rev-parse", "HEAD"]).output().ok()?;
+    let hash = String::from_utf8_lossy(&said.stdout).into_owned();
+    hash.trim().chars().next_back()?.to_digit(16)
 }
 
 fn test(run: &mut Run<'_>) -> Result {

@@ -4,6 +4,9 @@
 
 mod arch;
 mod cache;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod judged;
 mod profile;
 mod translate;
 

@@ -3,7 +3,7 @@
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 use serde::Deserialize;
 
-use super::{Result, SeccompError, arch};
+use super::{Result, SeccompError, arch::Architecture};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,8 +37,16 @@ struct Conditions {
 /// # Errors
 /// [`SeccompError::Architecture`] where no filter can be made.
 pub fn default_profile(capabilities: &[&str]) -> Result<LinuxSeccomp> {
-    let native = arch::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
-    evaluate(include_str!("default.json"), capabilities, native.profile_names, kernel())
+    let native = Architecture::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
+    default_profile_for(native, capabilities, kernel())
+}
+
+pub(super) fn default_profile_for(
+    architecture: Architecture,
+    capabilities: &[&str],
+    kernel: (u32, u32),
+) -> Result<LinuxSeccomp> {
+    evaluate(include_str!("default.json"), capabilities, architecture.profile_names(), kernel)
 }
 
 fn evaluate(text: &str, capabilities: &[&str], arches: &[&str], kernel: (u32, u32)) -> Result<LinuxSeccomp> {

@@ -11,55 +11,58 @@ use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag,
     LinuxSeccompOperator as Op,
 };
-use seccompiler::{BpfProgram, compile_from_json};
-use serde_json::{Value, json};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
-use super::{Compiled, Result, SeccompError, arch};
+use super::{Compiled, Result, SeccompError, arch::Architecture};
 
-/// One rule for one call: its conditions, none for "always".
-type Rules = BTreeMap<String, Vec<Vec<Value>>>;
+/// For each call, by its number, its rules; each is a list of conditions, none for "always".
+type Rules = BTreeMap<i64, Vec<Vec<SeccompCondition>>>;
 
 /// Compiles a section for this machine.
 pub(super) fn compile(seccomp: &LinuxSeccomp) -> Result<Compiled> {
-    let native = arch::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
+    let native = Architecture::native().ok_or(SeccompError::Architecture(std::env::consts::ARCH))?;
+    compile_for(seccomp, native)
+}
+
+/// Compiles a section for an architecture.
+pub(super) fn compile_for(seccomp: &LinuxSeccomp, architecture: Architecture) -> Result<Compiled> {
     if seccomp.listener_path().is_some() {
         return Err(SeccompError::Unsupported("listenerPath".into()));
     }
     let default = action(seccomp.default_action(), seccomp.default_errno_ret())?;
-    let allow = json!("allow");
+    let allow = SeccompAction::Allow;
     let strict = default != allow;
-    let mut by_action: BTreeMap<String, (Value, Rules)> = BTreeMap::new();
+    let mut by_action: BTreeMap<u32, (SeccompAction, Rules)> = BTreeMap::new();
     let mut all = Rules::new();
-    let mut known: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut known: BTreeMap<&str, Option<i64>> = BTreeMap::new();
     for rule in seccomp.syscalls().iter().flatten() {
         let act = action(rule.action(), rule.errno_ret())?;
-        let conditions = conditions(rule.args().as_deref().unwrap_or_default())?;
+        let conditions = conditions(rule.args().as_deref().unwrap_or_default(), architecture)?;
         for name in rule.names() {
-            let is_known = *known.entry(name).or_insert_with(|| is_known(name, native));
-            if !is_known {
+            let number = *known.entry(name).or_insert_with(|| architecture.number(name));
+            let Some(number) = number else {
                 // A call that does not exist here needs no permission; but what must be forbidden must be known.
                 if strict && act == allow {
                     continue;
                 }
                 return Err(SeccompError::UnknownSyscall(name.clone()));
-            }
+            };
             if act != default {
-                let of_action =
-                    &mut by_action.entry(act.to_string()).or_insert((act.clone(), Rules::new())).1;
-                add(of_action, name, conditions.clone());
+                let entry = by_action.entry(u32::from(act.clone()));
+                let of_action = &mut entry.or_insert((act.clone(), Rules::new())).1;
+                add(of_action, number, conditions.clone());
             }
-            add(&mut all, name, conditions.clone());
+            add(&mut all, number, conditions.clone());
         }
     }
+    let forbidding = ["seccomp", "prctl"].map(|name| architecture.number(name));
     let mut filters = Vec::new();
     for (act, rules) in by_action.into_values() {
         if act != allow {
-            filters.push((
-                rules.contains_key("seccomp") || rules.contains_key("prctl"),
-                allow.clone(),
-                act,
-                rules,
-            ));
+            let forbids = forbidding.iter().flatten().any(|number| rules.contains_key(number));
+            filters.push((forbids, allow.clone(), act, rules));
         }
     }
     // A filter that forbids installing filters comes after those that do not.
@@ -74,16 +77,14 @@ pub(super) fn compile(seccomp: &LinuxSeccomp) -> Result<Compiled> {
     }
     let mut programs = Vec::new();
     for (_, mismatch, matching, rules) in filters {
-        let mut program = arch::prologue(native);
-        program.extend(build(&mismatch, &matching, &rules, native)?);
-        programs.push(program);
+        programs.push(build(mismatch, matching, rules, architecture)?);
     }
     Ok(Compiled { flags: flags(seccomp.flags().as_deref().unwrap_or_default())?, programs })
 }
 
 /// Adds a rule; an unconditional one makes the conditional ones of the same call superfluous.
-fn add(rules: &mut Rules, name: &str, conditions: Vec<Value>) {
-    let of_call = rules.entry(name.to_owned()).or_default();
+fn add(rules: &mut Rules, number: i64, conditions: Vec<SeccompCondition>) {
+    let of_call = rules.entry(number).or_default();
     if of_call.iter().any(Vec::is_empty) {
         return;
     }
@@ -93,63 +94,67 @@ fn add(rules: &mut Rules, name: &str, conditions: Vec<Value>) {
     of_call.push(conditions);
 }
 
-fn build(mismatch: &Value, matching: &Value, rules: &Rules, native: arch::Native) -> Result<BpfProgram> {
-    let list: Vec<Value> = rules
-        .iter()
-        .flat_map(|(name, of_call)| {
-            of_call.iter().map(move |conditions| {
-                if conditions.is_empty() {
-                    json!({ "syscall": name })
-                } else {
-                    json!({ "syscall": name, "args": conditions })
-                }
-            })
-        })
-        .collect();
-    let text = json!({ "f": { "mismatch_action": mismatch, "match_action": matching, "filter": list } });
-    let mut map =
-        compile_from_json(text.to_string().as_bytes(), native.target).map_err(SeccompError::Compile)?;
-    map.remove("f").ok_or_else(|| SeccompError::Unsupported("an empty filter".into()))
+fn build(
+    mismatch: SeccompAction,
+    matching: SeccompAction,
+    rules: Rules,
+    architecture: Architecture,
+) -> Result<BpfProgram> {
+    let mut chains = BTreeMap::new();
+    for (number, of_call) in rules {
+        // To seccompiler a call without rules is one that always matches.
+        let conditional = of_call.into_iter().filter(|conditions| !conditions.is_empty());
+        let chain: Result<Vec<_>, _> = conditional.map(SeccompRule::new).collect();
+        chains.insert(number, chain.map_err(backend)?);
+    }
+    let filter = SeccompFilter::new(chains, mismatch, matching, architecture.target()).map_err(backend)?;
+    architecture.own(filter.try_into().map_err(backend)?)
 }
 
-/// Whether the call exists here. seccompiler keeps its tables to itself, so it is asked.
-fn is_known(name: &str, native: arch::Native) -> bool {
-    let rules = Rules::from([(name.to_owned(), vec![vec![]])]);
-    build(&json!("allow"), &json!("log"), &rules, native).is_ok()
+fn backend(error: seccompiler::BackendError) -> SeccompError {
+    SeccompError::Compile(seccompiler::Error::Backend(error))
 }
 
-fn action(action: Action, errno: Option<u32>) -> Result<Value> {
+fn action(action: Action, errno: Option<u32>) -> Result<SeccompAction> {
     // runc's and libseccomp's default for SCMP_ACT_ERRNO and SCMP_ACT_TRACE.
     let errno = errno.unwrap_or(libc::EPERM.unsigned_abs());
     Ok(match action {
-        Action::ScmpActAllow => json!("allow"),
-        Action::ScmpActLog => json!("log"),
-        Action::ScmpActTrap => json!("trap"),
-        Action::ScmpActErrno => json!({ "errno": errno }),
-        Action::ScmpActTrace => json!({ "trace": errno }),
-        Action::ScmpActKill | Action::ScmpActKillThread => json!("kill_thread"),
-        Action::ScmpActKillProcess => json!("kill_process"),
+        Action::ScmpActAllow => SeccompAction::Allow,
+        Action::ScmpActLog => SeccompAction::Log,
+        Action::ScmpActTrap => SeccompAction::Trap,
+        Action::ScmpActErrno => SeccompAction::Errno(errno),
+        Action::ScmpActTrace => SeccompAction::Trace(errno),
+        Action::ScmpActKill | Action::ScmpActKillThread => SeccompAction::KillThread,
+        Action::ScmpActKillProcess => SeccompAction::KillProcess,
         Action::ScmpActNotify => return Err(SeccompError::Unsupported("SCMP_ACT_NOTIFY".into())),
     })
 }
 
-fn conditions(args: &[LinuxSeccompArg]) -> Result<Vec<Value>> {
+fn conditions(args: &[LinuxSeccompArg], architecture: Architecture) -> Result<Vec<SeccompCondition>> {
     args.iter()
         .map(|a| {
             let (op, value) = match a.op() {
-                Op::ScmpCmpNe => (json!("ne"), a.value()),
-                Op::ScmpCmpLt => (json!("lt"), a.value()),
-                Op::ScmpCmpLe => (json!("le"), a.value()),
-                Op::ScmpCmpEq => (json!("eq"), a.value()),
-                Op::ScmpCmpGe => (json!("ge"), a.value()),
-                Op::ScmpCmpGt => (json!("gt"), a.value()),
+                Op::ScmpCmpNe => (SeccompCmpOp::Ne, a.value()),
+                Op::ScmpCmpLt => (SeccompCmpOp::Lt, a.value()),
+                Op::ScmpCmpLe => (SeccompCmpOp::Le, a.value()),
+                Op::ScmpCmpEq => (SeccompCmpOp::Eq, a.value()),
+                Op::ScmpCmpGe => (SeccompCmpOp::Ge, a.value()),
+                Op::ScmpCmpGt => (SeccompCmpOp::Gt, a.value()),
                 // libseccomp: (argument & value) == valueTwo
-                Op::ScmpCmpMaskedEq => (json!({ "masked_eq": a.value() }), a.value_two().unwrap_or(0)),
+                Op::ScmpCmpMaskedEq => (SeccompCmpOp::MaskedEq(a.value()), a.value_two().unwrap_or(0)),
             };
-            if a.index() > 5 {
-                return Err(SeccompError::Unsupported(format!("argument {} of a system call", a.index())));
+            let index = u8::try_from(a.index()).ok().filter(|index| *index <= 5);
+            let index = index.ok_or_else(|| {
+                SeccompError::Unsupported(format!("argument {} of a system call", a.index()))
+            })?;
+            if a.value().max(value) > architecture.largest_argument() {
+                // It would never match: what it is to forbid would be allowed.
+                return Err(SeccompError::Unsupported(format!(
+                    "the value {:#x} for an argument of 32 bits",
+                    a.value().max(value)
+                )));
             }
-            Ok(json!({ "index": a.index(), "type": "qword", "op": op, "val": value }))
+            SeccompCondition::new(index, SeccompCmpArgLen::Qword, op, value).map_err(backend)
         })
         .collect()
 }
