@@ -40,6 +40,8 @@ pub struct Inspection {
     pub boots: Vec<BootImage>,
     /// The device's name, if the image has one.
     pub hostname: Option<String>,
+    /// The wireless networks whose credentials the image holds, by name. Passwords are not shown.
+    pub wifi: Vec<String>,
     /// Whether the image holds a join token. The token itself is not shown.
     pub join_token: bool,
 }
@@ -150,11 +152,14 @@ impl Image {
                 found
             })
             .collect();
+        let settings = Personal::settings(&boot)?;
+        let networks = settings.wifi.map(|wifi| wifi.networks()).unwrap_or_default();
         Ok(Inspection {
             bytes: self.bytes,
             partitions: self.partitions.iter().map(|p| (p.name.clone(), p.start, p.bytes)).collect(),
             boots,
-            hostname: Personal::settings(&boot)?.hostname,
+            hostname: settings.hostname,
+            wifi: networks.into_iter().map(|network| network.ssid).collect(),
             join_token: boot.read(JOIN)?.is_some(),
         })
     }
