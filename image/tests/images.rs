@@ -15,7 +15,7 @@ use sosna_image::compose::{self, Request, SLOT_A};
 use sosna_image::flash::{self, Target};
 use sosna_image::inspect::{Image, SlotState};
 use sosna_image::package::Cache;
-use sosna_image::personal::{self, Interface, Personal};
+use sosna_image::personal::{self, Interface, Personal, Secret, Wifi};
 use sosna_image::{publish, sources};
 
 fn compose_into(path: &Path) -> Result<(), Error> {
@@ -110,6 +110,16 @@ fn a_finished_image_is_personalised_in_place() {
     let found = Image::open(&path).unwrap().inspect().unwrap();
     assert_eq!(found.payout_to.as_deref(), Some("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"));
     assert_eq!(found.hostname.as_deref(), Some("lamp"));
+    assert!(found.wifi.is_empty());
+    settings.settings.wifi = Some(Wifi {
+        ssid: Some("lab".to_owned()),
+        password: Some(Secret::new("very secret".to_owned())),
+        ..Wifi::default()
+    });
+    personal::personalise(&path, &settings, false).unwrap();
+    let found = Image::open(&path).unwrap().inspect().unwrap();
+    assert_eq!(found.wifi, ["lab"]);
+    assert!(!serde_json::to_string(&found).unwrap().contains("secret"));
     settings.join = Some("sosna1nonsense".to_owned());
     assert!(matches!(personal::personalise(&path, &settings, false), Err(Error::Refused(_))));
 

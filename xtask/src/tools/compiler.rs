@@ -7,10 +7,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sosna_apt::elf::{self, ElfError};
 use sosna_apt::{Apt, AptError};
 
 use crate::exec;
-use crate::oci::elf::{self, ElfError};
+
 use crate::paths::Tree;
 
 /// Debian's packages: the compiler, its cargo, the source of the standard library, and what build scripts link with.
