@@ -7,6 +7,7 @@
 mod archive;
 mod config;
 pub mod digest;
+pub mod elf;
 mod program;
 pub mod qemu;
 mod stamp;

@@ -5,11 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::oci::elf::{self, ElfError};
 use crate::oci::layer::{Layer, Owner};
 use crate::oci::layout::{self, Image, Layout, Run};
 use crate::paths::Tree;
 use sosna_apt::digest;
+use sosna_apt::elf::{self, ElfError};
 use sosna_apt::{Apt, AptError, Package};
 
 /// Raised when the composition below changes in a way that its inputs do not show.
@@ -72,7 +72,7 @@ pub fn compose(tree: &Tree) -> Result<Image, ComposeError> {
     {
         return Ok(image);
     }
-    let files = elf::closure(&unpacked, "usr/bin/povray").map_err(ComposeError::Libraries)?;
+    let files = elf::closure(&*unpacked, "usr/bin/povray").map_err(ComposeError::Libraries)?;
     let image = write(&place, &unpacked, &packages, &files.into_iter().collect::<Vec<_>>(), &scene)
         .map_err(failed)?;
     fs::write(&inputs_file, inputs).map_err(failed)?;

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::exec;
-use crate::oci::elf::{self, ElfError};
 use crate::paths::Tree;
 use crate::tools::programs::{self, ProgramsError};
+use sosna_apt::elf::{self, ElfError};
 use sosna_apt::{Apt, AptError, qemu::Qemu};
 
 /// The microcontroller: Cortex-M3 without an operating system.
@@ -166,7 +166,7 @@ fn debian(tree: &Tree) -> Result<PathBuf, BareError> {
         move |source| BareError::Io { path, source }
     };
     fs::create_dir_all(&libraries).map_err(failed(&libraries))?;
-    for file in elf::closure(&root, "usr/bin/rustc").map_err(BareError::Libraries)? {
+    for file in elf::closure(&*root, "usr/bin/rustc").map_err(BareError::Libraries)? {
         let Some(name) = Path::new(&file).file_name() else { continue };
         // The C library must be the one that the system's loader belongs to.
         let text = name.to_string_lossy();

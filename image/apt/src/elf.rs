@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use object::Endianness;
-use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader64, PT_INTERP};
+use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, EM_AARCH64, EM_X86_64, FileHeader64, PT_INTERP};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 
 /// What can go wrong when a program's libraries are collected.
@@ -40,23 +40,47 @@ pub enum ElfError {
     },
 }
 
-#[derive(Debug, Default)]
+/// Where programs and libraries are looked for, by paths without a slash in front: an unpacked tree, or packages'
+/// files in memory.
+pub trait Files {
+    /// Whether there is such a file.
+    fn has(&self, path: &str) -> bool;
+
+    /// Its content, behind links.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn read(&self, path: &str) -> io::Result<Vec<u8>>;
+}
+
+impl Files for Path {
+    fn has(&self, path: &str) -> bool {
+        self.join(path).exists()
+    }
+
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.join(path))
+    }
+}
+
+#[derive(Debug)]
 struct Wants {
+    machine: u16,
     interpreter: Option<String>,
     libraries: Vec<String>,
     run_paths: Vec<String>,
-}
-
-fn wants(path: &Path) -> Result<Wants, ElfError> {
-    let data = fs::read(path).map_err(|source| ElfError::Read { path: path.to_path_buf(), source })?;
-    parse(&data).map_err(|source| ElfError::Parse { path: path.to_path_buf(), source })
 }
 
 fn parse(data: &[u8]) -> Result<Wants, object::read::Error> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let header = FileHeader64::<Endianness>::parse(data)?;
     let endian = header.endian()?;
-    let mut wants = Wants::default();
+    let mut wants = Wants {
+        machine: header.e_machine(endian),
+        interpreter: None,
+        libraries: Vec::new(),
+        run_paths: Vec::new(),
+    };
     for segment in header.program_headers(endian, data)? {
         if segment.p_type(endian) == PT_INTERP
             && let Ok(bytes) = segment.data(endian, data)
@@ -83,36 +107,43 @@ fn parse(data: &[u8]) -> Result<Wants, object::read::Error> {
 }
 
 /// The folders in which Debian's loader looks without a cache, in its order.
-const DEFAULT_FOLDERS: [&str; 4] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib", "usr/lib"];
+fn folders(machine: u16) -> Vec<String> {
+    let own = match machine {
+        EM_X86_64 => "x86_64-linux-gnu",
+        EM_AARCH64 => "aarch64-linux-gnu",
+        _ => return vec!["lib".to_owned(), "usr/lib".to_owned()],
+    };
+    vec![format!("lib/{own}"), format!("usr/lib/{own}"), "lib".to_owned(), "usr/lib".to_owned()]
+}
 
-/// All files, relative to `root`, that the loader opens to start `program` in that root: the program itself,
-/// its interpreter, and every library that one of them needs.
+/// All files that the loader opens to start `program` where these files are `/`: the program itself, its interpreter,
+/// and every library that one of them needs.
 ///
 /// # Errors
-/// [`ElfError`]: an unreadable file, or a library that is not under `root`.
-pub fn closure(root: &Path, program: &str) -> Result<BTreeSet<String>, ElfError> {
+/// [`ElfError`]: an unreadable file, or a library that is not among the files.
+pub fn closure<F: Files + ?Sized>(files: &F, program: &str) -> Result<BTreeSet<String>, ElfError> {
     let mut found = BTreeSet::new();
     let mut open = vec![program.to_owned()];
     while let Some(file) = open.pop() {
         if !found.insert(file.clone()) {
             continue;
         }
-        let path = root.join(&file);
-        let wants = wants(&path)?;
+        let data =
+            files.read(&file).map_err(|source| ElfError::Read { path: PathBuf::from(&file), source })?;
+        let wants = parse(&data).map_err(|source| ElfError::Parse { path: PathBuf::from(&file), source })?;
         if let Some(interpreter) = wants.interpreter {
             open.push(interpreter.trim_start_matches('/').to_owned());
         }
         let origin = Path::new(&file).parent().unwrap_or(Path::new("")).to_string_lossy().into_owned();
-        let run_paths: Vec<String> = wants
+        let run_paths = wants
             .run_paths
             .iter()
-            .map(|p| p.replace("$ORIGIN", &format!("/{origin}")).trim_matches('/').to_owned())
-            .collect();
+            .map(|p| p.replace("$ORIGIN", &format!("/{origin}")).trim_matches('/').to_owned());
+        let folders: Vec<String> = run_paths.chain(folders(wants.machine)).collect();
         for library in wants.libraries {
-            let folders = run_paths.iter().map(String::as_str).chain(DEFAULT_FOLDERS);
-            match folders.map(|d| format!("{d}/{library}")).find(|f| root.join(f).exists()) {
+            match folders.iter().map(|d| format!("{d}/{library}")).find(|f| files.has(f)) {
                 Some(file) => open.push(file),
-                None => return Err(ElfError::Missing { library, needed_by: path }),
+                None => return Err(ElfError::Missing { library, needed_by: PathBuf::from(&file) }),
             }
         }
     }
@@ -126,7 +157,7 @@ mod tests {
 
     #[test]
     fn this_program_needs_a_c_library_and_a_loader() {
-        let wants = wants(&std::env::current_exe().unwrap()).unwrap();
+        let wants = parse(&fs::read(std::env::current_exe().unwrap()).unwrap()).unwrap();
         assert!(wants.libraries.iter().any(|l| l.starts_with("libc.so")), "{wants:?}");
         assert!(wants.interpreter.is_some_and(|i| i.contains("ld-linux")));
     }
