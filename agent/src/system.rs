@@ -116,8 +116,11 @@ impl System {
             #[serde(default)]
             labels: BTreeMap<String, String>,
         }
-        let parse =
-            |text: &[u8]| toml::from_str::<Device>(&String::from_utf8_lossy(text)).map_err(io::Error::other);
+        // Without the text around what is wrong, which may hold a password.
+        let parse = |text: &[u8]| {
+            let parsed = toml::from_str::<Device>(&String::from_utf8_lossy(text));
+            parsed.map_err(|error| io::Error::other(error.message().to_owned()))
+        };
         self.read("device.toml", parse).unwrap_or_default().labels
     }
 

@@ -2,6 +2,8 @@
 //! another machine and cannot see what this one makes of it: nothing in it may keep a device from starting, and what
 //! is not understood is told instead.
 
+pub mod wifi;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -10,6 +12,8 @@ use std::{
 };
 
 use serde::Deserialize;
+
+use self::wifi::Wifi;
 
 /// Unknown keys of a table.
 type Unknown = BTreeMap<String, toml::Value>;
@@ -26,8 +30,8 @@ pub struct DeviceConfig {
     pub proxy: Proxy,
     /// Cards and addresses.
     pub network: Network,
-    /// Kept for the image with wireless parts.
-    pub wifi: Option<toml::Value>,
+    /// Wireless networks.
+    pub wifi: Wifi,
     #[serde(flatten)]
     unknown: Unknown,
 }
@@ -135,9 +139,7 @@ impl DeviceConfig {
                 "device.toml: an `interface` without `card` has no effect; name it, or its address".into(),
             );
         }
-        if self.wifi.is_some() {
-            remarks.push("device.toml: this image has no wireless parts, `wifi` has no effect".into());
-        }
+        remarks.extend(self.wifi.errors().iter().map(|error| format!("device.toml: {error}")));
         if let Some(name) = self.hostname.as_deref().filter(|name| !is_hostname(name)) {
             remarks.push(format!(
                 "device.toml: {name:?} is no host name: letters, digits and hyphens, at most 63"

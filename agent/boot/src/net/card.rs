@@ -11,12 +11,14 @@ use std::{
 };
 
 use super::{
+    Ending,
     dhcp::{
         Lease,
         machine::{Action, Machine},
         socket::Socket,
     },
     netlink::{Netlink, Way},
+    wifi::{self, Radio},
 };
 use crate::{
     console,
@@ -50,6 +52,8 @@ pub(super) struct Card {
     link: bool,
     lease: Option<Lease>,
     by: By,
+    /// What a wireless card needs beyond a wired one.
+    radio: Option<Radio>,
 }
 
 #[derive(Debug)]
@@ -77,7 +81,8 @@ fn file(name: &str, what: &str) -> PathBuf {
 // === impl Card ===
 
 impl Card {
-    /// Turns a card on; none where the owner does not want it, or it cannot be used (that is told).
+    /// Turns a card on; none where the owner does not want it, or it cannot be used (that is told). A wireless one is
+    /// wanted by those who name a network.
     pub(super) fn begin(
         name: &str,
         position: u32,
@@ -92,6 +97,11 @@ impl Card {
         if wanted.off {
             return None;
         }
+        let radio = match wifi::is_wireless(name) {
+            true if !wifi::is_possible() => return None,
+            true => Some(Radio::new(name, &device.wifi)?),
+            false => None,
+        };
         let host = shared.facts().hostname.clone();
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "2");
         if let Err(error) = kernel.up(index, None) {
@@ -112,7 +122,7 @@ impl Card {
         };
         let metered = wanted.metered;
         let name = name.to_owned();
-        let mut card = Self { name, index, position, cost, metered, link: false, lease: None, by };
+        let mut card = Self { name, index, position, cost, metered, link: false, lease: None, by, radio };
         if let Some(prefix) = wanted.address {
             let lease = Lease { prefix, gateway: wanted.gateway, dns: Vec::new(), mtu: None, valid: None };
             card.apply(lease, kernel, shared);
@@ -125,13 +135,17 @@ impl Card {
         sysfs::value(file(&self.name, "ifindex")) == Some(self.index)
     }
 
-    /// Looks whether there is a link.
+    /// Looks whether there is a link. A wireless card has a carrier before the network has let it in.
     pub(super) fn look(&mut self) {
-        self.link = sysfs::text(file(&self.name, "carrier")).as_deref() == Some("1");
+        let (file_name, sign) = if self.radio.is_some() { ("operstate", "up") } else { ("carrier", "1") };
+        self.link = sysfs::text(file(&self.name, file_name)).as_deref() == Some(sign);
     }
 
     /// Does what has to be done now.
-    pub(super) fn work(&mut self, kernel: &mut Netlink, shared: &Shared) {
+    pub(super) fn work(&mut self, kernel: &mut Netlink, shared: &Shared, ending: &Ending) {
+        if let Some(radio) = &mut self.radio {
+            radio.work(shared, ending);
+        }
         let By::Dhcp { machine, socket } = &mut self.by else { return };
         let now = BEGUN.elapsed();
         let mut actions = machine.link(now, self.link);
@@ -204,17 +218,24 @@ impl Card {
 
     /// When [`Self::work`] has something to do of itself.
     pub(super) fn due(&self) -> Option<Duration> {
-        match &self.by {
+        let address = match &self.by {
             By::Dhcp { machine, .. } => machine.due().map(|due| due.saturating_sub(BEGUN.elapsed())),
             By::Owner { .. } => None,
-        }
+        };
+        address.into_iter().chain(self.radio.as_ref().map(Radio::due)).min()
     }
 
-    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
-        match &self.by {
+    /// What wakes whoever waits.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let address = match &self.by {
             By::Dhcp { socket, .. } => Some(socket.as_fd()),
             By::Owner { .. } => None,
-        }
+        };
+        address.into_iter().chain(self.radio.iter().flat_map(Radio::sockets))
+    }
+
+    pub(super) fn is_wireless(&self) -> bool {
+        self.radio.is_some()
     }
 
     /// Its name servers, if it can reach them.
@@ -239,6 +260,7 @@ impl Card {
             gateway: self.lease.as_ref().and_then(|lease| lease.gateway).map(|gateway| gateway.to_string()),
             cost: self.cost,
             metered: self.metered,
+            wifi: self.radio.as_ref().map(Radio::told),
         }
     }
 }
@@ -271,7 +293,7 @@ fn seed(hardware: [u8; 6]) -> u64 {
 fn usual_cost(name: &str, wanted: &Interface) -> u32 {
     let kind = if name.starts_with("ww") {
         MOBILE
-    } else if file(name, "phy80211").exists() {
+    } else if wifi::is_wireless(name) {
         WIRELESS
     } else {
         WIRED

@@ -1,10 +1,11 @@
-//! The network: every wired card that the machine has, by DHCP or with the owner's fixed address; IPv6 by the kernel
-//! from what routers announce; name servers in `/run/resolv.conf`. One thread for all, which never ends: a network that
+//! The network: every wired card that the machine has, and the wireless ones where the owner names a network; by DHCP
+//! or with the owner's fixed address; IPv6 by the kernel from what routers announce; name servers in `/run/resolv.conf`. One thread for all, which never ends: a network that
 //! is not there today may be there tomorrow.
 
 mod card;
 mod dhcp;
 mod netlink;
+pub(crate) mod wifi;
 
 use std::{
     fs,
@@ -13,7 +14,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -41,12 +42,20 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// Cards are looked for again so often, should the kernel's word be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Whether the network's thread is alive.
+/// A wireless card may come late: its firmware is read first.
+const WAIT_FOR_RADIO: Duration = Duration::from_secs(60);
+
+/// Whether the network's thread is alive, and whether it is still to start anybody.
 #[derive(Debug, Clone)]
 pub struct Pulse {
     begun: Instant,
     beat: Arc<AtomicU64>,
+    ending: Ending,
 }
+
+/// Whether the machine's end is near: then nobody is started any more.
+#[derive(Debug, Clone, Default)]
+struct Ending(Arc<AtomicBool>);
 
 /// What the agent reads about the network's cost.
 #[derive(Debug, Serialize)]
@@ -67,22 +76,36 @@ impl Pulse {
         self.begun.elapsed().saturating_sub(Duration::from_millis(self.beat.load(Ordering::Relaxed)))
     }
 
+    /// The machine's end is near: who ends now is not started again.
+    pub fn end(&self) {
+        self.ending.0.store(true, Ordering::Relaxed);
+    }
+
     fn beat(&self) {
         self.beat
             .store(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
+// === impl Ending ===
+
+impl Ending {
+    fn is_near(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Starts the network and goes on.
 #[must_use]
 pub fn start(device: &DeviceConfig, shared: &Shared) -> Pulse {
-    let pulse = Pulse { begun: Instant::now(), beat: Arc::default() };
+    let pulse = Pulse { begun: Instant::now(), beat: Arc::default(), ending: Ending::default() };
     let network = Network {
         device: device.clone(),
         shared: shared.clone(),
         pulse: pulse.clone(),
         cards: Vec::new(),
         told: None,
+        radio_looked_for: false,
     };
     let started =
         thread::Builder::new().name("network".into()).stack_size(256 * 1024).spawn(move || network.run());
@@ -99,6 +122,8 @@ struct Network {
     cards: Vec<Card>,
     /// What was told last, so that files are written when something changes.
     told: Option<(Vec<status::Card>, Vec<IpAddr>)>,
+    /// Whether a wireless card was found or missed.
+    radio_looked_for: bool,
 }
 
 // === impl Network ===
@@ -129,15 +154,16 @@ impl Network {
                 self.look(&mut kernel);
             }
             for card in &mut self.cards {
-                card.work(&mut kernel, &self.shared);
+                card.work(&mut kernel, &self.shared, &self.pulse.ending);
             }
+            self.miss_radio();
             self.tell();
             let due =
                 self.cards.iter().filter_map(Card::due).min().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
             let mut all: Vec<_> = self
                 .cards
                 .iter()
-                .filter_map(Card::socket)
+                .flat_map(Card::sockets)
                 .map(|s| PollFd::new(s, PollFlags::POLLIN))
                 .collect();
             all.push(PollFd::new(changes.as_fd(), PollFlags::POLLIN));
@@ -162,6 +188,24 @@ impl Network {
         }
         for card in &mut self.cards {
             card.look();
+        }
+    }
+
+    /// Says it once where the owner names a network and nothing here can join it.
+    fn miss_radio(&mut self) {
+        if self.radio_looked_for || self.device.wifi.usable().is_empty() {
+            return;
+        }
+        if !wifi::is_possible() {
+            self.radio_looked_for = true;
+            self.shared.remark("this image has no wireless parts: `wifi` in device.toml has no effect");
+        } else if self.cards.iter().any(Card::is_wireless) {
+            self.radio_looked_for = true;
+        } else if self.pulse.begun.elapsed() >= WAIT_FOR_RADIO {
+            self.radio_looked_for = true;
+            self.shared.remark(
+                "no wireless card was found: `wifi` in device.toml has no effect, unless one is plugged in",
+            );
         }
     }
 

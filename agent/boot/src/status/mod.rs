@@ -50,6 +50,9 @@ pub struct Card {
     pub cost: u32,
     /// Traffic costs money.
     pub metered: bool,
+    /// How a wireless card stands with its network, in words; none for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wifi: Option<String>,
 }
 
 /// Everything that is shown.
@@ -117,7 +120,12 @@ impl Facts {
             .iter()
             .flat_map(|card| card.addresses.iter().map(|address| format!("{address} on {}", card.name)))
             .collect();
-        let network = if addresses.is_empty() { "no network".to_owned() } else { addresses.join(", ") };
+        let mut radios = self.network.iter().filter_map(|card| Some((&card.name, card.wifi.as_ref()?)));
+        let network = match radios.next() {
+            _ if !addresses.is_empty() => addresses.join(", "),
+            Some((name, standing)) => format!("no network ({name}: {standing})"),
+            None => "no network".to_owned(),
+        };
         let hub = match &self.health {
             _ if self.held => "the agent does not run: the data area is held".to_owned(),
             None if self.agent.is_empty() => "starting".to_owned(),
@@ -152,8 +160,9 @@ impl Facts {
             let metered = if card.metered { ", metered" } else { "" };
             let way = card.gateway.as_ref().map(|gateway| format!(" by {gateway}")).unwrap_or_default();
             let addresses = card.addresses.join(", ");
+            let radio = card.wifi.as_ref().map(|standing| format!("; {standing}")).unwrap_or_default();
             text.push_str(&format!(
-                "{:10}{link}{metered} {addresses}{way} (cost {})\n",
+                "{:10}{link}{metered} {addresses}{way} (cost {}){radio}\n",
                 card.name, card.cost
             ));
         }
@@ -210,6 +219,12 @@ mod tests {
         facts.health =
             Some(Health { hub: Some("0xAb".into()), connected: true, tasks: 2, ..Health::default() });
         assert_eq!(facts.line(), "lab-7 1.2.3 slot a: 10.0.2.15/24 on eth0; hub 0xAb connected, 2 tasks");
+        facts.network[0].addresses.clear();
+        facts.network[0].wifi = Some("the network lab is not found".into());
+        assert!(facts.line().contains("no network (eth0: the network lab is not found)"), "{}", facts.line());
+        assert!(facts.text().contains("(cost 0); the network lab is not found\n"), "{}", facts.text());
+        facts.network[0] =
+            Card { name: "eth0".into(), addresses: vec!["10.0.2.15/24".into()], ..Card::default() };
         facts.held = true;
         assert!(facts.line().ends_with("the data area is held"));
         assert!(facts.text().contains("eth0      no link 10.0.2.15/24 (cost 0)"), "{}", facts.text());

@@ -45,12 +45,12 @@ enum State {
     Waiting { until: Instant },
 }
 
-/// The last lines of what the agent said.
-pub(super) type Words = Arc<Mutex<VecDeque<String>>>;
+/// The last lines of what a process said.
+pub(crate) type Words = Arc<Mutex<VecDeque<String>>>;
 
 /// The pauses between an end and the next start.
 #[derive(Debug)]
-struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
 }
 
@@ -146,12 +146,12 @@ impl Child {
 // === impl Backoff ===
 
 impl Backoff {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { next: FIRST_PAUSE }
     }
 
     /// The pause after a run that took `ran`.
-    fn ended(&mut self, ran: Duration) -> Duration {
+    pub(crate) fn ended(&mut self, ran: Duration) -> Duration {
         if ran >= GOOD_RUN {
             self.next = FIRST_PAUSE;
         }
@@ -161,8 +161,8 @@ impl Backoff {
     }
 }
 
-/// Copies what the agent says into a file in memory, bounded, until nobody is left to say anything.
-fn keep(from: io::PipeReader, path: &Path, words: &Mutex<VecDeque<String>>) {
+/// Copies what a process says into a file in memory, bounded, until nobody is left to say anything.
+pub(crate) fn keep(from: io::PipeReader, path: &Path, words: &Mutex<VecDeque<String>>) {
     let mut from = BufReader::new(from);
     let mut log = open(path);
     let mut line = Vec::new();
@@ -174,7 +174,7 @@ fn keep(from: io::PipeReader, path: &Path, words: &Mutex<VecDeque<String>>) {
         }
         if let Ok((file, length)) = &mut log {
             *length += line.len() as u64;
-            // A full memory costs the log, never the agent.
+            // A full memory costs the log, never the process.
             let _ = file.write_all(&line);
             if *length > LARGEST_LOG {
                 let _ = fs::rename(path, path.with_extension("log.1"));

@@ -6,7 +6,7 @@
 //! start, because it would be somebody else.
 
 mod button;
-mod child;
+pub(crate) mod child;
 mod entropy;
 mod prepare;
 mod report;
@@ -21,7 +21,8 @@ pub use report::{BOOT, BootReport};
 use crate::{
     console,
     first::STAGE,
-    net, power,
+    net::{self, wifi},
+    power,
     status::{self, Health, Shared},
 };
 
@@ -52,14 +53,19 @@ pub const ENROLLED: &str = "/run/sosna/enrolled";
 /// What the network costs, for the agent: the cards and which one is the way out, as JSON.
 pub const NETWORK: &str = "/run/sosna/network.json";
 
-/// Whether this process was started by the first stage as PID 1.
+/// Whether this process was started by the first stage as PID 1, or by that to become the supplicant of a wireless
+/// card.
 #[must_use]
 pub fn requested() -> bool {
-    std::process::id() == 1 && std::env::var_os(STAGE).is_some_and(|stage| stage == "2")
+    let stage = std::env::var_os(STAGE);
+    stage.is_some_and(|stage| stage == wifi::PART || (stage == "2" && std::process::id() == 1))
 }
 
-/// Is PID 1 until the machine ends.
+/// Is PID 1 until the machine ends, or what PID 1 wants.
 pub fn run(config: Config) -> ! {
+    if std::env::var_os(STAGE).is_some_and(|stage| stage == wifi::PART) {
+        wifi::become_supplicant();
+    }
     std::panic::set_hook(Box::new(|panic| {
         console::say(&format!("the system broke down and restarts: {panic}"));
         power::now(power::End::Restart)

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -158,7 +158,7 @@ fn owners_files(disk: &str, shared: &Shared) -> Option<Wish> {
     })
 }
 
-/// The owner's name for it, or one by its first network card, which stays the same.
+/// The owner's name for it, or one by its first network card or the board's serial number, which stay the same.
 fn name(device: &DeviceConfig, shared: &Shared) {
     let name = device.hostname().map_or_else(|| format!("sosna-{}", card_digits()), str::to_owned);
     if let Err(error) = nix::unistd::sethostname(&name) {
@@ -171,9 +171,12 @@ fn card_digits() -> String {
     let mut cards: Vec<_> =
         fs::read_dir("/sys/class/net").into_iter().flatten().flatten().map(|e| e.path()).collect();
     cards.sort();
-    let hardware =
-        cards.iter().filter(|c| c.join("device").exists()).find_map(|c| sysfs::text(c.join("address")));
-    let digits: String = hardware.unwrap_or_default().chars().filter(char::is_ascii_hexdigit).collect();
+    // A wireless card may be there already or come later, when its firmware runs.
+    let is_wired = |card: &&PathBuf| card.join("device").exists() && !card.join("phy80211").exists();
+    let hardware = cards.iter().filter(is_wired).find_map(|card| sysfs::text(card.join("address")));
+    let serial = || sysfs::text("/proc/device-tree/serial-number");
+    let own = hardware.or_else(serial).unwrap_or_default();
+    let digits: String = own.chars().filter(char::is_ascii_hexdigit).collect();
     if digits.len() >= 6 { digits[digits.len() - 6..].to_owned() } else { "device".to_owned() }
 }
 

@@ -227,6 +227,7 @@ impl Supervisor {
         console::say(&format!("{what}: stopping the agent"));
         self.shared.facts().agent = what.into();
         self.is_ending = true;
+        self.pulse.end();
         self.note_identity();
         self.child.stop();
         self.wait_until(AGENT_ENDS, |this| !this.child.is_running());

@@ -34,6 +34,9 @@ pub(crate) struct Wishes<'a> {
     pub(crate) size: u64,
     /// What the data partition begins with: the template as an image has it, or nothing.
     pub(crate) with_data: bool,
+    /// Modules of the slot beyond the usual, and what else goes into its tree.
+    pub(crate) modules: &'a [&'a str],
+    pub(crate) furnish: Option<fn(&Kit, &Path)>,
 }
 
 impl Disk {
@@ -44,7 +47,7 @@ impl Disk {
         let template = path.join("data.ext4");
         make_template(kit, &template);
         let slot = path.join("slot.squashfs");
-        squashfs(kit, path, &slot, &template);
+        squashfs(kit, path, &slot, &template, wishes);
         let root = append_tree(&slot);
         let boot = boot_partition(kit, path, wishes.boot);
 
@@ -210,7 +213,7 @@ fn make_template(kit: &Kit, file: &Path) {
         .arg(file));
 }
 
-fn squashfs(kit: &Kit, folder: &Path, slot: &Path, template: &Path) {
+fn squashfs(kit: &Kit, folder: &Path, slot: &Path, template: &Path, wishes: &Wishes<'_>) {
     let tree = folder.join("slot.tree");
     for empty in [
         "boot",
@@ -234,7 +237,11 @@ fn squashfs(kit: &Kit, folder: &Path, slot: &Path, template: &Path) {
         fs::set_permissions(tree.join(to), fs::Permissions::from_mode(0o755)).unwrap();
     }
     let names = ["virtio_net", "vfat", "nls_ascii", "nls_cp437", "i6300esb", "button", "evdev", "overlay"];
+    let names: Vec<_> = names.iter().chain(wishes.modules).copied().collect();
     kit.modules(&names, &tree.join("usr/lib/modules"));
+    if let Some(furnish) = wishes.furnish {
+        furnish(kit, &tree);
+    }
     fs::write(tree.join("etc/os-release"), "ID=sosna\nVERSION_ID=0.1.0\n").unwrap();
     fs::write(tree.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n").unwrap();
     std::os::unix::fs::symlink("/run/resolv.conf", tree.join("etc/resolv.conf")).unwrap();

@@ -21,6 +21,8 @@ use xtask::{
 pub(crate) struct Kit {
     pub(crate) vmlinuz: PathBuf,
     modules: PathBuf,
+    /// The folder that stands for `/` of the packages of [`WIRELESS`], in the kit that has them.
+    pub(crate) wireless: Option<PathBuf>,
     qemu: Qemu,
     tools: BTreeMap<&'static str, Unpacked>,
     pub(crate) e2fsck: PathBuf,
@@ -37,10 +39,23 @@ const TOOLS: [(&str, &str, &str); 6] = [
     ("mke2fs", "e2fsprogs", "sbin/mke2fs"),
 ];
 
+/// The supplicant as images have it; and what the air around a device is made of.
+const WIRELESS: [&str; 5] = ["wpasupplicant", "wireless-regdb", "hostapd", "iw", "busybox-static"];
+
 /// The kit, made once; none, with the reason printed, where it cannot be had.
 pub(crate) fn kit(test: &str) -> Option<&'static Kit> {
     static KIT: OnceLock<Result<Kit, String>> = OnceLock::new();
-    match KIT.get_or_init(find) {
+    or_skip(test, KIT.get_or_init(|| find("cloud-amd64", false)))
+}
+
+/// The kit with a kernel that has wireless cards, and with [`WIRELESS`].
+pub(crate) fn wireless_kit(test: &str) -> Option<&'static Kit> {
+    static KIT: OnceLock<Result<Kit, String>> = OnceLock::new();
+    or_skip(test, KIT.get_or_init(|| find("amd64", true)))
+}
+
+fn or_skip(test: &str, found: &'static Result<Kit, String>) -> Option<&'static Kit> {
+    match found {
         Ok(kit) => Some(kit),
         Err(reason) => {
             eprintln!("SKIPPED {test}: {reason}");
@@ -49,7 +64,7 @@ pub(crate) fn kit(test: &str) -> Option<&'static Kit> {
     }
 }
 
-fn find() -> Result<Kit, String> {
+fn find(flavour: &str, with_wireless: bool) -> Result<Kit, String> {
     if ARCH != "x86_64" {
         return Err(format!("the machine that is emulated is an x86_64, and this is {ARCH}"));
     }
@@ -68,10 +83,16 @@ fn find() -> Result<Kit, String> {
         tools.insert(name, unpack(package, program)?);
     }
     let e2fsck = unpack("e2fsck-static", "sbin/e2fsck.static")?.program;
-    let kernel = tree.tools().join("kernel-cloud");
-    Apt::new(&tree.tools())
-        .unpack(&["linux-image-6.12-cloud-amd64"], true, &kernel)
-        .map_err(|e| format!("the kernel cannot be had: {}", sosna_boot::console::chain(&e)))?;
+    let apt = Apt::new(&tree.tools());
+    let obtain = |packages: &[&str], into: PathBuf| {
+        apt.unpack(packages, true, &into)
+            .map(|_| into)
+            .map_err(|e| format!("{} cannot be had: {}", packages[0], sosna_boot::console::chain(&e)))
+    };
+    let folder = flavour.trim_end_matches("-amd64");
+    let kernel =
+        obtain(&[&format!("linux-image-6.12-{flavour}")], tree.tools().join(format!("kernel-{folder}")))?;
+    let wireless = with_wireless.then(|| obtain(&WIRELESS, tree.tools().join("wireless"))).transpose()?;
     let vmlinuz = only(&kernel.join("boot"), "vmlinuz-")?;
     let modules = only(&kernel.join("lib/modules"), "")?;
     depmod(&kernel, &modules)?;
@@ -80,6 +101,7 @@ fn find() -> Result<Kit, String> {
     Ok(Kit {
         vmlinuz,
         modules,
+        wireless,
         qemu,
         tools,
         e2fsck,

@@ -13,7 +13,7 @@ use std::{
 use crate::{disk::Disk, kit::Kit};
 
 /// Software emulation on a busy machine; nothing waits this long when all is well.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Machine {
     child: Child,

@@ -5,6 +5,7 @@
 mod disk;
 mod kit;
 mod machine;
+mod wifi;
 
 use std::{
     io::{Read as _, Write as _},
@@ -47,7 +48,10 @@ fn a_slot_with_one_wrong_bit_is_refused_and_named() {
 fn power_may_fail_while_the_data_area_is_made() {
     let Some(kit) = kit("power_may_fail_while_the_data_area_is_made") else { return };
     for (with_data, name) in [(false, "blank"), (true, "template")] {
-        let disk = Disk::make(kit, &Wishes { boot: &[("device.toml", "colour = 1")], size: 200, with_data });
+        let disk = Disk::make(
+            kit,
+            &Wishes { boot: &[("device.toml", "colour = 1")], size: 200, with_data, ..Wishes::default() },
+        );
         let mut machine = Machine::start(kit, &disk, name, "", &NO_NETWORK);
         machine.expect("nobody knows the key `colour`");
         machine.cut(Duration::from_millis(if with_data { 250 } else { 120 }));
@@ -68,7 +72,7 @@ fn a_system_that_hangs_is_restarted_by_the_watchdog() {
         return;
     }
     let Some(kit) = kit(name) else { return };
-    let disk = Disk::make(kit, &Wishes { boot: &[], size: 0, with_data: true });
+    let disk = Disk::make(kit, &Wishes { with_data: true, ..Wishes::default() });
     let arguments = ["-nic", "none", "-device", "i6300esb"];
     let mut machine = Machine::start(kit, &disk, "hang", "test.do=hang", &arguments);
     machine.expect("child: PID 1 is stopped");
@@ -82,7 +86,7 @@ fn a_system_that_hangs_is_restarted_by_the_watchdog() {
 fn a_device_keeps_what_it_is_through_restarts_and_damage() {
     let Some(kit) = kit("a_device_keeps_what_it_is_through_restarts_and_damage") else { return };
     let files = [("device.toml", DEVICE), ("join", "sosna1token")];
-    let disk = Disk::make(kit, &Wishes { boot: &files, size: 320, with_data: false });
+    let disk = Disk::make(kit, &Wishes { boot: &files, size: 320, ..Wishes::default() });
     let identity = first_boot(kit, &disk);
     second_boot_without_network(kit, &disk, &identity);
     damage_is_held(kit, &disk);

@@ -1,6 +1,8 @@
 //! Stands in for the agent in the tests of PID 1: the same program is PID 1 and its child. The child tells what it
 //! finds and does what the kernel's command line asks (`test.do=`). Must never be part of an image.
 
+mod wifi;
+
 use std::{
     fs,
     io::{self, Read as _, Write as _},
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Some("run") => run(),
         // Its own child becomes an orphan that PID 1 must take leave of.
         Some("parent") => Command::new("/usr/bin/sosna-agent").arg("orphan").spawn().map(drop),
+        Some("point") => wifi::point(),
         Some("orphan") => {
             thread::sleep(Duration::from_millis(300));
             Ok(())
@@ -84,6 +87,10 @@ fn run() -> io::Result<()> {
             power::request_off()?;
         }
         "hang" => hang()?,
+        "wifi" | "wifi-refused" => {
+            wifi::run(wanted)?;
+            power::request_off()?;
+        }
         "off" => {
             power::request_off()?;
         }
