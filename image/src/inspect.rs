@@ -41,6 +41,8 @@ pub struct Inspection {
     pub boots: Vec<BootImage>,
     /// The device's name, if the image has one.
     pub hostname: Option<String>,
+    /// The wireless networks whose credentials the image holds, by name. Passwords are not shown.
+    pub wifi: Vec<String>,
     /// What the join token says, if there is one. The token itself is not shown.
     pub join: Option<Join>,
     /// The address that earnings go to, where the image names one.
@@ -168,11 +170,14 @@ impl Image {
                 found
             })
             .collect();
+        let settings = Personal::settings(&boot)?;
+        let networks = settings.wifi.map(|wifi| wifi.networks()).unwrap_or_default();
         Ok(Inspection {
             bytes: self.bytes,
             partitions: self.partitions.iter().map(|p| (p.name.clone(), p.start, p.bytes)).collect(),
             boots,
-            hostname: Personal::settings(&boot)?.hostname,
+            hostname: settings.hostname,
+            wifi: networks.into_iter().map(|network| network.ssid).collect(),
             join: boot.read(JOIN)?.map(|text| Join::parse(&text)).transpose()?,
             payout_to: Personal::agent(&boot)?
                 .get(PAYOUT_TO)

@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+// The device's own rules, so that what is written here is understood there.
+pub use sosna_boot::device::wifi::{Secret, Wifi};
 use sosna_host::token::JoinToken;
 use sosna_protocol::Address;
 
@@ -48,7 +50,7 @@ pub struct Settings {
     /// What the owner calls the device's properties.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The wireless network.
+    /// Wireless networks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wifi: Option<Wifi>,
     /// How the device gets out.
@@ -81,24 +83,6 @@ pub struct Network {
     /// Cards with settings of their own; the others use DHCP.
     #[serde(default, rename = "interface", skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<Interface>,
-}
-
-/// A wireless network.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Wifi {
-    /// Its name.
-    pub ssid: String,
-    /// Its password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<String>,
-}
-
-/// Never shows the password.
-impl std::fmt::Debug for Wifi {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wifi").field("ssid", &self.ssid).finish_non_exhaustive()
-    }
 }
 
 /// A network card.
@@ -158,13 +142,8 @@ impl Personal {
                 )));
             }
         }
-        if let Some(wifi) = &settings.wifi {
-            let password = wifi.password.as_ref().map_or(8, String::len);
-            if wifi.ssid.is_empty() || wifi.ssid.len() > 32 || !(8..=63).contains(&password) {
-                return Err(Error::Refused(
-                    "the wireless network's name has 1 to 32 bytes, its password 8 to 63".to_owned(),
-                ));
-            }
+        if let Some(error) = settings.wifi.iter().flat_map(Wifi::errors).next() {
+            return Err(Error::Refused(error.to_string()));
         }
         for interface in &settings.network.interfaces {
             interface.check()?;
@@ -270,8 +249,15 @@ impl Settings {
         if other.hostname.is_some() {
             self.hostname.clone_from(&other.hostname);
         }
-        if other.wifi.is_some() {
-            self.wifi.clone_from(&other.wifi);
+        if let Some(wifi) = &other.wifi {
+            let mut wifi = wifi.clone();
+            let old = self.wifi.take().unwrap_or_default();
+            wifi.country = wifi.country.or(old.country.clone());
+            // A country alone leaves the networks as they are.
+            if wifi.networks().is_empty() {
+                wifi = Wifi { country: wifi.country, ..old };
+            }
+            self.wifi = Some(wifi);
         }
         if !other.proxy.is_empty() {
             self.proxy = other.proxy.clone();
@@ -408,11 +394,8 @@ mod tests {
         assert!(with(|p| p.join = Some("sosna1abc".into())).is_err());
         assert!(with(|p| p.settings.hostname = Some("a b".into())).is_err());
         assert!(with(|p| p.settings.hostname = Some("-a".into())).is_err());
-        assert!(
-            with(|p| p.settings.wifi = Some(Wifi { ssid: "x".into(), password: Some("short".into()) }))
-                .is_err()
-        );
-        assert!(with(|p| p.settings.wifi = Some(Wifi { ssid: "x".into(), password: None })).is_ok());
+        assert!(with(|p| p.settings.wifi = Some(wifi("x", Some("short")))).is_err());
+        assert!(with(|p| p.settings.wifi = Some(wifi("x", None))).is_ok());
         for text in [
             "eth0",
             "eth0=10.0.0.1",
@@ -426,9 +409,35 @@ mod tests {
         assert!(Interface::parse("52:54:00:12:34:56=10.0.0.1/8").is_ok());
     }
 
+    fn wifi(ssid: &str, password: Option<&str>) -> Wifi {
+        let password = password.map(|password| Secret::new(password.to_owned()));
+        Wifi { ssid: Some(ssid.to_owned()), password, ..Wifi::default() }
+    }
+
+    #[test]
+    fn wireless_networks_are_replaced_and_their_country_stays() {
+        let mut memory = vec![0; 80 << 20];
+        let fat = Fat::format(&mut memory, 1).unwrap();
+        let mut write = |change: Wifi| {
+            let mut personal = Personal::default();
+            personal.settings.wifi = Some(change);
+            personal.write(&fat).unwrap();
+            Personal::settings(&fat).unwrap().wifi.unwrap()
+        };
+        write(wifi("old", Some("very secret")));
+        let kept = write(Wifi { country: Some("DE".into()), ..Wifi::default() });
+        assert_eq!((kept.ssid.as_deref(), kept.country.as_deref()), (Some("old"), Some("DE")));
+        assert!(kept.password.is_some());
+        let new = write(wifi("new", None));
+        assert_eq!((new.ssid.as_deref(), new.country.as_deref()), (Some("new"), Some("DE")));
+        assert!(new.password.is_none());
+        let text = String::from_utf8(fat.read(SETTINGS).unwrap().unwrap()).unwrap();
+        let device = sosna_boot::device::DeviceConfig::parse(&text).unwrap();
+        assert_eq!((device.wifi.usable().len(), device.remarks().len()), (1, 0), "{text}");
+    }
+
     #[test]
     fn passwords_are_not_shown() {
-        let wifi = Wifi { ssid: "net".into(), password: Some("very secret".into()) };
-        assert!(!format!("{wifi:?}").contains("secret"));
+        assert!(!format!("{:?}", wifi("net", Some("very secret"))).contains("secret"));
     }
 }

@@ -86,8 +86,38 @@ fn boots(test: &str, board: &str) {
     assert_eq!(found.boots[0].state, SlotState::Sound);
     assert_eq!(found.boots[0].root, report.root);
     assert!(found.boots[0].packages[0].starts_with("linux-image-"));
+    if Board::find(board).unwrap().description.wifi.is_some() {
+        has_wireless_parts(&image);
+    }
     let Some(log) = serial(test, &image) else { return };
     assert!(log.contains(LINE.trim()), "{log}");
+}
+
+/// The supplicant can be loaded, the firmware is behind its links, and nothing else has come along.
+fn has_wireless_parts(image: &Path) {
+    let image = Image::open(image).unwrap();
+    let tree = image.slot_tree(&image.boot_images().unwrap()[0]).unwrap();
+    let whole: Vec<_> = tree.iter().map(|(path, _)| path).collect();
+    let loads = "usr/lib/aarch64-linux-gnu";
+    for path in [
+        "usr/sbin/wpa_supplicant",
+        "lib",
+        "usr/lib/ld-linux-aarch64.so.1",
+        &format!("{loads}/libcrypto.so.3"),
+        "usr/lib/firmware/brcm/brcmfmac43455-sdio.bin",
+        "usr/lib/firmware/regulatory.db.p7s",
+        "usr/share/sosna/licences/firmware-brcm80211/copyright",
+    ] {
+        assert!(whole.contains(&path), "{path}: {whole:?}");
+    }
+    assert!(tree.content("usr/lib/firmware/cypress/cyfmac43455-sdio.bin").is_some());
+    let programs: Vec<_> =
+        whole.iter().filter(|p| p.starts_with("usr/bin/") || p.starts_with("usr/sbin/")).collect();
+    assert_eq!(programs, [&"usr/bin/sosna-agent", &"usr/sbin/e2fsck", &"usr/sbin/wpa_supplicant"]);
+    assert!(!whole.iter().any(|path| path.contains("hwsim") || path.contains("gconv")), "{whole:?}");
+    let order = String::from_utf8_lossy(tree.content("usr/lib/modules/order").unwrap()).into_owned();
+    // The driver asks for its vendor's part by name, and nobody here answers: it must be there before the firmware is.
+    assert!(order.contains("brcmfmac.ko\nbrcmfmac-wcc.ko\nbrcmfmac-cyw.ko\n"), "{order}");
 }
 
 #[test]

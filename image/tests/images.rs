@@ -15,7 +15,7 @@ use sosna_image::compose::{self, Request, SLOT_A};
 use sosna_image::flash::{self, Target};
 use sosna_image::inspect::{Image, SlotState};
 use sosna_image::package::Cache;
-use sosna_image::personal::{self, Interface, Personal};
+use sosna_image::personal::{self, Interface, Personal, Secret, Wifi};
 use sosna_image::{publish, sources};
 
 fn compose_into(path: &Path) -> Result<(), Error> {
@@ -104,6 +104,16 @@ fn a_finished_image_is_personalised_in_place() {
     assert_eq!(found.hostname.as_deref(), Some("lamp"));
     assert!(found.join.is_none() && found.payout_to.is_none());
     assert_eq!(found.boots[0].state, SlotState::Sound);
+    assert!(found.wifi.is_empty());
+    settings.settings.wifi = Some(Wifi {
+        ssid: Some("lab".to_owned()),
+        password: Some(Secret::new("very secret".to_owned())),
+        ..Wifi::default()
+    });
+    personal::personalise(&path, &settings, false).unwrap();
+    let found = Image::open(&path).unwrap().inspect().unwrap();
+    assert_eq!(found.wifi, ["lab"]);
+    assert!(!serde_json::to_string(&found).unwrap().contains("secret"));
     let mut owner = Personal::default();
     owner.pay_to("0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed").unwrap();
     personal::personalise(&path, &owner, false).unwrap();

@@ -23,9 +23,8 @@ pub struct Description {
     /// Further words of the kernel's command line.
     #[serde(default)]
     pub arguments: Vec<String>,
-    /// Whether images take the credentials of a wireless network: only where the device can use them.
-    #[serde(default)]
-    pub wifi: bool,
+    /// Its wireless cards; none where images have no wireless parts and take no credentials.
+    pub wifi: Option<Wifi>,
     /// The tags of Raspberry Pi Imager for devices that the image fits.
     #[serde(default)]
     pub imager: Vec<String>,
@@ -59,6 +58,16 @@ pub struct Packages {
     pub kernel: String,
     /// The others.
     pub others: Vec<String>,
+}
+
+/// A board's wireless cards.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wifi {
+    /// On which models, for people.
+    pub models: String,
+    /// What the cards' own processors run, by the paths that the kernel asks for.
+    pub firmware: Vec<String>,
 }
 
 /// Sizes of partitions in MiB.

@@ -3,7 +3,7 @@
 mod description;
 mod refresh;
 
-pub use description::{Boot, Description, Firmware, Modules, Packages, Run, Sizes};
+pub use description::{Boot, Description, Firmware, Modules, Packages, Run, Sizes, Wifi};
 pub use refresh::refresh;
 
 use crate::Error;

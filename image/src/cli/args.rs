@@ -127,12 +127,18 @@ pub(crate) struct PersonalArgs {
     /// A fixed address: CARD=ADDRESS/PREFIX[,gateway=ADDRESS][,dns=ADDRESS]…; other cards use DHCP
     #[arg(long = "network", value_name = "SETTINGS")]
     pub(crate) networks: Vec<String>,
-    /// The wireless network's name, on boards that have one
+    /// The wireless network's name, on boards that can join one (`sosna-image boards`); those that are there go
     #[arg(long, value_name = "SSID")]
     pub(crate) wifi: Option<String>,
-    /// File with the wireless network's password
+    /// File with the wireless network's password, or its key of 64 hexadecimal digits; none for an open network
     #[arg(long, value_name = "FILE", requires = "wifi")]
     pub(crate) wifi_password_file: Option<PathBuf>,
+    /// The wireless network does not tell its name
+    #[arg(long, requires = "wifi")]
+    pub(crate) wifi_hidden: bool,
+    /// The country that the device is in, for its wireless card: two letters, as DE
+    #[arg(long, value_name = "CC")]
+    pub(crate) country: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -170,7 +176,9 @@ pub(crate) struct InspectArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sosna-image personalise sosna.img --hostname lamp --join sosna1…")]
+#[command(
+    after_help = "Examples:\n  sosna-image personalise sosna.img --hostname lamp --join sosna1…\n  sosna-image personalise sosna.img --wifi lab --wifi-password-file password --country DE"
+)]
 pub(crate) struct PersonaliseArgs {
     /// The image file, or a disk with one on it
     pub(crate) image: PathBuf,

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use sosna_image::Error;
 use sosna_image::board::Board;
 use sosna_image::compose::{self, Request};
-use sosna_image::personal::{Interface, Network, Personal, Proxy, Settings, Wifi};
+use sosna_image::personal::{Interface, Network, Personal, Proxy, Secret, Settings, Wifi};
 
 use super::args::{BuildArgs, PackageArgs, PersonalArgs};
 
@@ -73,22 +73,7 @@ pub(super) fn personal(args: &PersonalArgs, board: Option<&Board>) -> Result<Per
             .ok_or_else(|| Error::Refused(format!("write the label `{label}` as KEY=VALUE")))?;
         labels.insert(key.to_owned(), value.to_owned());
     }
-    let wifi = match &args.wifi {
-        Some(_) if board.is_some_and(|board| !board.description.wifi) => {
-            return Err(Error::Refused(
-                "this board's images do not use a wireless network yet: connect the device by cable"
-                    .to_owned(),
-            ));
-        }
-        Some(ssid) => {
-            let password = args.wifi_password_file.as_ref().map(|path| {
-                let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-                Ok::<_, Error>(text.trim_end_matches(['\r', '\n']).to_owned())
-            });
-            Some(Wifi { ssid: ssid.clone(), password: password.transpose()? })
-        }
-        None => None,
-    };
+    let wifi = wifi(args, board)?;
     let interfaces = args.networks.iter().map(|text| Interface::parse(text)).collect::<Result<_, _>>()?;
     let settings = Settings {
         hostname: args.hostname.clone(),
@@ -128,4 +113,60 @@ fn program(folder: Option<&Path>, board: &Board, name: &str) -> Result<PathBuf, 
             ),
         }
     })
+}
+
+/// The wireless network, where the board can join one.
+fn wifi(args: &PersonalArgs, board: Option<&Board>) -> Result<Option<Wifi>, Error> {
+    if args.wifi.is_none() && args.country.is_none() {
+        return Ok(None);
+    }
+    if let Some(board) = board.filter(|board| board.description.wifi.is_none()) {
+        return Err(Error::Refused(format!(
+            "images of {} have no wireless parts: connect the device by cable, and leave out --wifi and --country",
+            board.name
+        )));
+    }
+    let password = args.wifi_password_file.as_ref().map(|path| {
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Ok::<_, Error>(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    });
+    Ok(Some(Wifi {
+        country: args.country.as_ref().map(|country| country.to_ascii_uppercase()),
+        ssid: args.wifi.clone(),
+        password: password.transpose()?,
+        hidden: args.wifi_hidden,
+        others: Vec::new(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Args, Command};
+
+    fn wanted(board: &str, words: &[&str]) -> Result<Option<Wifi>, Error> {
+        let line = ["sosna-image", "personalise", "sosna.img"].iter().chain(words);
+        let Command::Personalise(args) = Args::try_parse_from(line).unwrap().command else {
+            panic!("{words:?}")
+        };
+        wifi(&args.personal, Some(&Board::find(board).unwrap()))
+    }
+
+    #[test]
+    fn credentials_are_for_boards_that_can_use_them() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "very secret\r\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let words = ["--wifi", "lab", "--wifi-password-file", path, "--country", "de"];
+        let found = wanted("rpi", &words).unwrap().unwrap();
+        assert!(found.errors().is_empty() && found.country.as_deref() == Some("DE"));
+        assert_eq!(found.password, Some(Secret::new("very secret".to_owned())));
+        let error = wanted("x86_64-uefi", &words).unwrap_err().to_string();
+        assert!(error.contains("x86_64-uefi have no wireless parts") && !error.contains("secret"), "{error}");
+        assert!(wanted("arm64-uefi", &["--country", "DE"]).is_err());
+        assert!(wanted("x86_64-uefi", &["--hostname", "x"]).unwrap().is_none());
+    }
 }

@@ -25,6 +25,7 @@ pub(super) fn boards(args: &BoardsArgs) -> Result<(), Error> {
                     "kernel": kernel(board),
                     "boot": board.description.chain,
                     "tested": board.description.tested,
+                    "wifi": board.description.wifi.as_ref().map(|wifi| &wifi.models),
                 })
             })
             .collect();
@@ -34,14 +35,15 @@ pub(super) fn boards(args: &BoardsArgs) -> Result<(), Error> {
     let mut table = Table::new();
     // Wrapped to a terminal's width; in a file each board is one line.
     table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.load_style(presets::NOTHING).set_header(["BOARD", "FOR", "KERNEL", "BOOT", "TESTED"]);
+    table.load_style(presets::NOTHING).set_header(["BOARD", "FOR", "KERNEL", "BOOT", "WI-FI", "TESTED"]);
     for board in &boards {
         let description = &board.description;
         table.add_row([
-            &board.name,
+            board.name.as_str(),
             &description.description,
             &kernel(board),
             &description.chain,
+            description.wifi.as_ref().map_or("no", |wifi| &wifi.models),
             &description.tested,
         ]);
     }
@@ -80,6 +82,9 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<(), Error> {
         }
         if let Some(name) = &found.hostname {
             println!("host name {name}");
+        }
+        if !found.wifi.is_empty() {
+            println!("wireless networks {}", found.wifi.join(", "));
         }
         match &found.join {
             Some(join) => println!(

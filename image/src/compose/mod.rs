@@ -7,6 +7,7 @@ mod elf;
 mod layout;
 mod parts;
 mod slot;
+mod wireless;
 
 use std::path::Path;
 

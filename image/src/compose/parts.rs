@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::wireless::{self, Shared};
 use crate::Error;
 use crate::block::modules::{Module, Modules};
 use crate::board::{Board, Boot};
@@ -24,6 +25,8 @@ pub struct Parts {
     pub certificates: Vec<u8>,
     /// What each package says about its authors and licences, by package; and the texts that these refer to.
     pub licences: BTreeMap<String, Vec<u8>>,
+    /// What a wireless card may need: supplicant, libraries, firmware.
+    pub(super) wireless: Shared,
     modules: Modules,
 }
 
@@ -41,7 +44,14 @@ impl Parts {
             progress(&format!("obtaining {} {}", pin.name, pin.version));
             let path = cache.obtain(pin)?;
             progress(&format!("reading {}", pin.name));
-            for entry in read(&path, |path| wanted(path, board.description.boot))? {
+            let with_wifi = board.description.wifi.is_some();
+            let keep =
+                |path: &str| wanted(path, board.description.boot) || (with_wifi && wireless::is_part(path));
+            for entry in read(&path, keep)? {
+                if wireless::is_part(&entry.path) {
+                    parts.wireless.add(entry);
+                    continue;
+                }
                 let Entry { path, content: Content::File(content), .. } = entry else { continue };
                 parts.take(&pin.name, &path, content, &mut certificates);
             }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Parts, Request};
+use super::{Parts, Request, wireless};
 use crate::Error;
 use crate::block::modules::Module;
 use crate::block::tree::Tree;
@@ -51,12 +51,18 @@ fn tree(request: &Request<'_>, parts: &Parts, modules: &[Module]) -> Result<Tree
     }
     tree.file("etc/ssl/certs/ca-certificates.crt", 0o644, &parts.certificates[..]);
     tree.file("etc/os-release", 0o644, os_release(request));
-    tree.file(
-        "etc/passwd",
-        0o644,
-        "root:x:0:0:root:/:/usr/bin/sosna-agent\nnobody:x:65534:65534:nobody:/:/nonexistent\n",
-    );
-    tree.file("etc/group", 0o644, "root:x:0:\nnogroup:x:65534:\n");
+    let mut users = "root:x:0:0:root:/:/usr/bin/sosna-agent\n".to_owned();
+    let mut groups = "root:x:0:\n".to_owned();
+    if let Some(wifi) = &request.board.description.wifi {
+        wireless::place(&mut tree, wifi, &parts.wireless)?;
+        // PID 1 knows it by its number.
+        users.push_str("wifi:x:101:101:wireless supplicant:/:/nonexistent\n");
+        groups.push_str("wifi:x:101:\n");
+    }
+    users.push_str("nobody:x:65534:65534:nobody:/:/nonexistent\n");
+    groups.push_str("nogroup:x:65534:\n");
+    tree.file("etc/passwd", 0o644, users);
+    tree.file("etc/group", 0o644, groups);
     tree.file("etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost\n");
     tree.file("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nhosts: files dns\n");
     tree.link("etc/resolv.conf", "/run/resolv.conf");
