@@ -418,7 +418,7 @@ mod tests {
     fn wireless_networks_are_replaced_and_their_country_stays() {
         let mut memory = vec![0; 80 << 20];
         let fat = Fat::format(&mut memory, 1).unwrap();
-        let mut write = |change: Wifi| {
+        let write = |change: Wifi| {
             let mut personal = Personal::default();
             personal.settings.wifi = Some(change);
             personal.write(&fat).unwrap();
