@@ -92,7 +92,8 @@ struct Composed {
 /// `sosna-image inspect --json`.
 #[derive(Debug, Deserialize)]
 struct Inspected {
-    join_token: bool,
+    /// What its join token says.
+    join: Option<serde_json::Value>,
 }
 
 impl Demo<'_> {
@@ -329,8 +330,8 @@ impl Demo<'_> {
             let disk = folder.join(format!("{}.img", spec.name));
             let mut command = self.composer("image");
             command.args(["inspect", "--json"]).arg(&disk);
-            let Inspected { join_token } = json(command, "sosna-image inspect")?;
-            if join_token {
+            let Inspected { join } = json(command, "sosna-image inspect")?;
+            if join.is_some() {
                 faults.push(format!("the join token is still on {}", disk.display()));
             }
         }

@@ -97,7 +97,6 @@ fn demo(run: &mut Run<'_>) -> Result {
     Ok(Outcome::when(good, "the demo did not show what it is to show"))
 }
 
-/// What images are made of; the tests that boot them come after it. 32-bit ARM, which no test boots, takes turns.
 /// Emulated machines on two cores; more means that one hangs.
 const DEMO_VM_AT_MOST: Duration = Duration::from_secs(45 * 60);
 
@@ -115,7 +114,7 @@ fn demo_vm(run: &mut Run<'_>) -> Result {
     Ok(Outcome::when(good, "the demo with machines did not show what it is to show"))
 }
 
-/// What images are made of; the tests that boot them come after it.
+/// What images are made of; the tests that boot them come after it. 32-bit ARM, which no test boots, takes turns.
 fn programs(run: &mut Run<'_>) -> Result {
     let Some(here) = Architecture::here() else {
         return Ok(Outcome::Skipped("no device's programs are made for this kind of processor".into()));
