@@ -52,6 +52,8 @@ pub struct Node {
     pub exposure_limit: Amount,
     /// Limits that do not hold here, for people.
     pub missing_limits: Vec<String>,
+    /// What holds here, for people.
+    pub walls: Vec<String>,
     /// HTTP to the hub's content store.
     pub content: ContentClient,
     /// The owner's own words about the device.
@@ -79,7 +81,7 @@ impl Node {
         store: Arc<Store>,
         clock: DeviceClock,
         enrolment: Enrolment,
-        missing_limits: Vec<String>,
+        (walls, missing_limits): (Vec<String>, Vec<String>),
     ) -> Result<Self, DeviceError> {
         let lent = device::lent(config)?;
         let ask = config.ask.ask()?;
@@ -106,6 +108,7 @@ impl Node {
             ask,
             exposure_limit,
             missing_limits,
+            walls,
             enrolment: RwLock::new(enrolment),
             draining: AtomicBool::new(false),
             is_connected: AtomicBool::new(false),

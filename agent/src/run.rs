@@ -230,7 +230,8 @@ async fn start(
     for limit in &missing {
         tracing::warn!("not enforced on this machine: {limit}");
     }
-    let node = Node::new(config, keys, Arc::clone(&store), clock, enrolment, missing)?;
+    let limits = (runtime.walls(), missing);
+    let node = Node::new(config, keys, Arc::clone(&store), clock, enrolment, limits)?;
     let node = Arc::new(node);
     tracing::info!(
         device = %node.device, hub = %node.hub, class = %node.class,

@@ -55,6 +55,9 @@ pub struct Report {
     pub lent: Option<Room>,
     /// What of it is free.
     pub free: Option<Room>,
+    /// Which walls stand around each task here; only a running agent knows.
+    #[serde(default)]
+    pub walls: Vec<String>,
     /// What does not hold here.
     pub missing_limits: Vec<String>,
     /// Assignments that are not over.
@@ -218,6 +221,7 @@ fn running(engine: &Engine) -> Result<Report, StatusError> {
     report.time_ms = node.clock.trusted_ms().or_else(|| Some(node.clock.now_ms()));
     report.lent = Some(room(&node.lent.resources));
     report.free = Some(room(&node.lent.resources.minus(&Node::taken(&tasks))));
+    report.walls.clone_from(&node.walls);
     report.missing_limits.clone_from(&node.missing_limits);
     report.refused_frames = node.refused_frames();
     of_enrolment(&mut report, &enrolment);
@@ -273,6 +277,7 @@ fn empty() -> Report {
         time_ms: None,
         lent: None,
         free: None,
+        walls: Vec::new(),
         missing_limits: Vec::new(),
         tasks: Vec::new(),
         earnings: Earnings {
@@ -368,6 +373,9 @@ impl Report {
             line("cores", &format!("{} free of {}", of(free.cpu_millis), of(lent.cpu_millis)));
             line("memory", &format!("{} MiB free of {}", free.memory >> 20, lent.memory >> 20));
             line("disk", &format!("{} MiB free of {}", free.disk >> 20, lent.disk >> 20));
+        }
+        if !self.walls.is_empty() {
+            line("enforced", &self.walls.join(", "));
         }
         for missing in &self.missing_limits {
             line("not enforced", missing);

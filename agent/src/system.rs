@@ -52,6 +52,8 @@ fn health() -> Option<Health> {
         hub: report.hub,
         connected: report.connected,
         tasks: report.tasks.len(),
+        walls: report.walls,
+        missing_limits: report.missing_limits,
     })
 }
 

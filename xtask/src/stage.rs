@@ -45,6 +45,8 @@ pub struct Run<'a> {
     pub tree: &'a Tree,
     /// `--all` was given.
     pub all: bool,
+    /// The stage was asked for by its name.
+    pub named: bool,
     /// Output so far.
     pub log: Log,
     /// What a watcher sees.

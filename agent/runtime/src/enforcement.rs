@@ -63,6 +63,24 @@ impl Enforcement {
         !self.missing.iter().any(|m| m.what == what)
     }
 
+    /// The walls that hold here, in words, for people.
+    #[must_use]
+    pub fn walls(&self) -> Vec<&'static str> {
+        let groups = match self.cgroups {
+            CgroupKind::V1 => Some("cgroup v1"),
+            CgroupKind::V2 => Some("cgroup v2"),
+            CgroupKind::None => None,
+        };
+        let users = match self.users {
+            UserMapping::Range => Some("user namespaces with ids of their own"),
+            UserMapping::Single => Some("user namespaces"),
+            UserMapping::None => None,
+        };
+        let seccomp = (!self.missing.iter().any(|m| m.what == "seccomp")).then_some("seccomp");
+        let disk = (self.disk == DiskMethod::LoopExt4).then_some("disks of their own");
+        [groups, users, seccomp, disk].into_iter().flatten().collect()
+    }
+
     /// Tries everything. Only in a process of its own with one thread, in namespaces of its own (or told why there
     /// are none): it forks and mounts.
     pub(crate) fn probe(scratch: &Path, rootless: bool, namespaces: crate::Result<()>) -> Self {
@@ -121,5 +139,27 @@ impl Enforcement {
             lacks("swap limit", "the kernel does not account swap (boot with swapaccount=1)".into());
         }
         Self { rootless, cgroups: kind, users, disk, swap, missing }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_walls_that_stand_are_named() {
+        let mut found = Enforcement {
+            rootless: false,
+            cgroups: CgroupKind::V2,
+            users: UserMapping::Range,
+            disk: DiskMethod::LoopExt4,
+            swap: true,
+            missing: Vec::new(),
+        };
+        let all = ["cgroup v2", "user namespaces with ids of their own", "seccomp", "disks of their own"];
+        assert_eq!(found.walls(), all);
+        found.missing.push(Missing { what: "seccomp".into(), reason: "the kernel has none".into() });
+        (found.cgroups, found.users) = (CgroupKind::None, UserMapping::None);
+        assert_eq!(found.walls(), ["disks of their own"]);
     }
 }

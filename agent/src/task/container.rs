@@ -26,6 +26,8 @@ pub trait ContainerRuntime: Send + Sync + Debug {
     fn folder(&self, id: &ContainerId) -> PathBuf;
     /// Limits and walls that do not hold here, each with its reason.
     fn missing_limits(&self) -> Vec<String>;
+    /// Walls that hold here.
+    fn walls(&self) -> Vec<String>;
 }
 
 impl ContainerRuntime for Runtime {
@@ -63,5 +65,9 @@ impl ContainerRuntime for Runtime {
             .iter()
             .map(|missing| format!("{}: {}", missing.what, missing.reason))
             .collect()
+    }
+
+    fn walls(&self) -> Vec<String> {
+        self.enforcement().walls().into_iter().map(str::to_owned).collect()
     }
 }

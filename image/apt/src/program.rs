@@ -46,8 +46,10 @@ impl Apt {
 
 /// A program of an unpacked tree.
 pub(super) fn within(root: &Path, program: &str) -> Result<Unpacked, AptError> {
-    let folders: Vec<String> = libraries(root)?.iter().map(|path| path.display().to_string()).collect();
-    Ok(Unpacked { root: root.to_owned(), program: root.join(program), libraries: folders.join(":") })
+    // Links and the loader's path are read from other folders than this one.
+    let root = std::path::absolute(root).map_err(AptError::io("find", root))?;
+    let folders: Vec<String> = libraries(&root)?.iter().map(|path| path.display().to_string()).collect();
+    Ok(Unpacked { program: root.join(program), root, libraries: folders.join(":") })
 }
 
 /// Where links to shared libraries are kept that lie beside the C library.
@@ -69,6 +71,10 @@ fn libraries(root: &Path) -> Result<Vec<PathBuf>, AptError> {
     for file in with.into_iter().flat_map(entries).filter(|file| file.is_file() && !of_c_library(file)) {
         create_dir(&links)?;
         let link = links.join(file.file_name().unwrap_or_default());
+        // The tree may have been moved since it was made.
+        if fs::read_link(&link).is_ok_and(|old| old != file) {
+            let _ = fs::remove_file(&link);
+        }
         match symlink(&file, &link) {
             // Another test was quicker, or an earlier run.
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -133,5 +139,21 @@ mod tests {
             assert_eq!(names, ["libmount.so.1", "libz.so.1"]);
             assert!(!found.libraries.contains("x86_64-linux-gnu:"));
         }
+    }
+
+    #[test]
+    fn a_tree_that_was_moved_links_to_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        let folder = old.join("usr/lib/x86_64-linux-gnu");
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["libc.so.6", "libz.so.1"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        within(&old, "usr/bin/x").unwrap();
+        fs::rename(&old, &new).unwrap();
+        let found = within(&new, "usr/bin/x").unwrap();
+        let link = found.libraries.split(':').map(Path::new).find(|path| path.ends_with(LINKS)).unwrap();
+        assert!(link.join("libz.so.1").exists(), "{:?}", fs::read_link(link.join("libz.so.1")));
     }
 }

@@ -66,6 +66,10 @@ impl ContainerRuntime for LyingRuntime {
     fn missing_limits(&self) -> Vec<String> {
         self.0.missing_limits()
     }
+
+    fn walls(&self) -> Vec<String> {
+        self.0.walls()
+    }
 }
 
 /// Changes a file's pixels, once; returns the new hash in hexadecimal.

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{BenchError, Measured};
-use crate::demo::world::{DeviceSpec, World};
+use crate::demo::world::{self, DeviceSpec, World};
 use crate::dist;
 use crate::live::Line;
 use crate::oci::layer::{Layer, Owner};
@@ -43,7 +43,7 @@ pub(super) fn measure(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn
     let programs = programs(tree, &agent, &folder, &group)?;
     let image = sleeper(tree, &folder)?;
     line.step("measuring");
-    let mut world = World::start(&programs, &folder.join("world"))?;
+    let mut world = World::start(&programs, &folder.join("world"), world::HUB)?;
     let join = world.owner("owner", 1)?;
     world.device(DeviceSpec { name: "device", owner: "owner", program: "sosna-agent" }, &join)?;
     until("the device did not enrol", || {
@@ -65,7 +65,7 @@ pub(super) fn measure(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn
     figures.push(Measured::new("with a task control group", megabytes(group.bytes()?), "MB"));
     world.sosna(&["cancel", job.trim()])?;
     until("the task did not end", || Ok(group.processes()?.len() == 1))?;
-    world.stop();
+    let _ = world.stop();
     Ok(figures)
 }
 

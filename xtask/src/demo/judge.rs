@@ -8,8 +8,12 @@ use sosna_protocol::{
     eip712::{Domain, Typed as _, Voucher},
 };
 
+use super::machine::PageView;
 use super::view::{DeviceView, JobView, StatusView};
-use super::{DeviceRow, TileRow};
+use super::{DeviceRow, MachineRow, TileRow};
+
+/// What must stand around a task in a machine, as an agent names it.
+const WALLS: [&str; 3] = ["cgroup v2", "user namespaces with ids of their own", "seccomp"];
 
 /// A device with what it was started as and what it says of itself.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(super) struct Witness {
     pub(super) hub: DeviceView,
     /// Its own.
     pub(super) own: StatusView,
+    /// What the page of a machine says.
+    pub(super) page: Option<PageView>,
 }
 
 /// What came of it.
@@ -31,8 +37,14 @@ pub(super) struct Witness {
 pub(super) struct Judgement {
     /// The tables.
     pub(super) devices: Vec<DeviceRow>,
+    /// One row for each device that is a machine.
+    pub(super) machines: Vec<MachineRow>,
     /// One row a tile.
     pub(super) tiles: Vec<TileRow>,
+    /// What every device says that it enforces.
+    pub(super) walls: Vec<String>,
+    /// What some device cannot limit.
+    pub(super) missing_limits: Vec<String>,
     /// Everything that is not as it should be; empty when all is well.
     pub(super) faults: Vec<String>,
 }
@@ -92,7 +104,7 @@ pub(super) fn judge(job: &JobView, witnesses: &[Witness], tiles: usize) -> Judge
         }
     });
     let tile_rows: Vec<TileRow> = rows.collect();
-    if caught == 0 {
+    if caught == 0 && witnesses.iter().any(|one| one.lies) {
         faults.push("the liar was not caught".to_owned());
     }
     let mut owed: BTreeMap<&str, Amount> = BTreeMap::new();
@@ -130,7 +142,51 @@ pub(super) fn judge(job: &JobView, witnesses: &[Witness], tiles: usize) -> Judge
         }
     });
     let devices: Vec<DeviceRow> = devices.collect();
-    Judgement { devices, tiles: tile_rows, faults }
+    let machines =
+        witnesses.iter().filter_map(|one| Some(machine(one, one.page.as_ref()?, &mut faults))).collect();
+    let missing: BTreeSet<&String> = witnesses.iter().flat_map(|one| &one.own.missing_limits).collect();
+    let missing_limits = missing.into_iter().cloned().collect();
+    let mut walls = witnesses.first().map(|one| one.own.walls.clone()).unwrap_or_default();
+    walls.retain(|wall| witnesses.iter().all(|one| one.own.walls.contains(wall)));
+    Judgement { devices, machines, tiles: tile_rows, walls, missing_limits, faults }
+}
+
+/// A machine's row. It must have started from a sound image, and every wall must stand in it.
+fn machine(one: &Witness, page: &PageView, faults: &mut Vec<String>) -> MachineRow {
+    let mut wrong = |what: String| faults.push(format!("{}: {what}", one.name));
+    if one.hub.hostname != one.name {
+        wrong(format!("it is called {}", one.hub.hostname));
+    }
+    if page.held {
+        wrong(format!("its data area is {}", page.data));
+    }
+    if let Some(missing) = WALLS.into_iter().find(|wall| !one.own.walls.iter().any(|own| own == wall)) {
+        wrong(format!("it does not say that {missing} holds"));
+    }
+    for missing in one.own.missing_limits.iter().chain(&one.hub.missing_limits) {
+        wrong(format!("a limit does not hold: {missing}"));
+    }
+    let system = one.hub.system.as_ref();
+    match system {
+        None => wrong("its hub does not know what it started from".to_owned()),
+        // Not every board compares it.
+        Some(system) if !["sound", "unchecked"].contains(&system.boot_image.as_str()) => {
+            wrong(format!("its boot image is not as it was composed: {}", system.boot_image));
+        }
+        Some(_) => {}
+    }
+    let text = |of: fn(&super::view::SystemView) -> &String| system.map(of).cloned().unwrap_or_default();
+    MachineRow {
+        device: one.name.to_owned(),
+        board: text(|system| &system.board),
+        slot: text(|system| &system.slot),
+        version: text(|system| &system.version),
+        boot_image: text(|system| &system.boot_image),
+        kernel: page.kernel.clone(),
+        class: one.hub.class.clone(),
+        cores: one.hub.total.as_ref().map_or(0, |total| total.cpu_millis),
+        memory: one.hub.total.as_ref().map_or(0, |total| total.memory >> 20),
+    }
 }
 
 /// The device's voucher is the hub's, for this device, and says what its work adds up to.

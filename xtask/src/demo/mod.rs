@@ -1,13 +1,21 @@
 //! `cargo xtask demo`: the main job, set up from nothing on this machine: a hub, four devices of three owners (one of
-//! which lies), a picture rendered in tiles by two devices each, and everybody's due.
+//! which lies), a picture rendered in tiles by two devices each, and everybody's due. With `--vm` the devices are
+//! machines that boot the device's own system. A device is a process or a machine (`world::Body`); job, judge and
+//! tables are the same.
 
 mod judge;
+mod machine;
 mod run;
 mod view;
+mod vm;
+mod witness;
 pub(crate) mod world;
 
 use std::path::{Path, PathBuf};
 
+use sosna_apt::AptError;
+
+use crate::dist::DistError;
 use crate::exec::{self, Log};
 use crate::live::{Line, Live, Mark};
 use crate::oci::layout::Image;
@@ -39,6 +47,20 @@ pub enum DemoError {
         /// Why not.
         #[source]
         source: std::io::Error,
+    },
+    /// The programs of a device do not compile.
+    #[error("the device's own programs do not compile")]
+    Programs(#[source] DistError),
+    /// No emulator.
+    #[error("an emulator could not be had")]
+    Emulator(#[source] AptError),
+    /// A machine has ended by itself.
+    #[error("the machine {name} has ended by itself; its console is {console}, the emulator's words are beside it", console = console.display())]
+    Ended {
+        /// Which.
+        name: String,
+        /// What it said.
+        console: PathBuf,
     },
     /// The image could not be composed.
     #[error("the image for the rendering could not be composed")]
@@ -140,10 +162,10 @@ impl<'a> Demo<'a> {
     ///
     /// # Errors
     /// [`DemoError::Join`] when a tile is missing or of the wrong size.
-    pub fn join(&self, tiles: &[PathBuf], into: &Path) -> Result<(), DemoError> {
+    fn join(&self, tiles: &[PathBuf], size: (u32, u32), into: &Path) -> Result<(), DemoError> {
         self.step("picture", |line| {
             line.now("joining the tiles");
-            picture::join(tiles, SIZE, into).map_err(DemoError::Join)?;
+            picture::join(tiles, size, into).map_err(DemoError::Join)?;
             Ok(((), into.display().to_string()))
         })
     }
@@ -203,6 +225,49 @@ pub fn devices_table(rows: &[DeviceRow]) -> String {
     });
     let headings = ["device", "owner", "accepted", "refused", "reputation", "earned SNM", "voucher"];
     tables::table(&headings, &[2, 3, 4, 5], cells)
+}
+
+/// A row of the table of machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineRow {
+    /// Its name.
+    pub device: String,
+    /// The board that its image is made for.
+    pub board: String,
+    /// The slot that runs.
+    pub slot: String,
+    /// The image's version.
+    pub version: String,
+    /// Whether the boot image is what it was composed as.
+    pub boot_image: String,
+    /// The kernel that runs.
+    pub kernel: String,
+    /// Architecture and level.
+    pub class: String,
+    /// What it lends: thousandths of a core.
+    pub cores: u32,
+    /// And MiB.
+    pub memory: u64,
+}
+
+/// The table of machines.
+#[must_use]
+pub fn machines_table(rows: &[MachineRow]) -> String {
+    let cells = rows.iter().map(|r| {
+        vec![
+            r.device.clone(),
+            r.board.clone(),
+            r.slot.clone(),
+            r.version.clone(),
+            r.boot_image.clone(),
+            r.kernel.clone(),
+            r.class.clone(),
+            format!("{}.{}", r.cores / 1000, r.cores % 1000 / 100),
+            format!("{} MiB", r.memory),
+        ]
+    });
+    let headings = ["device", "board", "slot", "version", "boot image", "kernel", "class", "cores", "memory"];
+    tables::table(&headings, &[7, 8], cells)
 }
 
 /// A row of the table of tiles.

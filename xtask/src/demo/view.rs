@@ -42,11 +42,50 @@ pub(super) struct AssignmentView {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct DeviceView {
     pub(super) address: String,
+    pub(super) hostname: String,
+    pub(super) class: String,
     pub(super) online: bool,
+    pub(super) system: Option<SystemView>,
+    pub(super) total: Option<TotalView>,
+    #[serde(default)]
+    pub(super) missing_limits: Vec<String>,
     pub(super) earned: String,
     pub(super) vouchered: String,
     pub(super) held: String,
     pub(super) reputation: ReputationView,
+}
+
+/// The image that a device says it runs.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct SystemView {
+    pub(super) board: String,
+    pub(super) slot: String,
+    pub(super) version: String,
+    pub(super) boot_image: String,
+}
+
+/// What it lends.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct TotalView {
+    pub(super) cpu_millis: u32,
+    pub(super) memory: u64,
+}
+
+/// `sosna device ADDRESS --json`.
+#[derive(Debug, Deserialize)]
+pub(super) struct DetailView {
+    pub(super) voucher: Option<VoucherView>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct VoucherView {
+    pub(super) cumulative: String,
+    pub(super) chain_id: u64,
+    pub(super) wallet: String,
+    pub(super) receipts: String,
+    pub(super) signature: String,
+    /// When the device said that it holds it.
+    pub(super) held_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -78,6 +117,8 @@ impl DeviceList {
 pub(super) struct StatusView {
     pub(super) device: Option<String>,
     pub(super) hub: Option<String>,
+    #[serde(default)]
+    pub(super) walls: Vec<String>,
     #[serde(default)]
     pub(super) missing_limits: Vec<String>,
     pub(super) earnings: EarningsView,

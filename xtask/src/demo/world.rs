@@ -1,5 +1,5 @@
-//! The demo's processes: a hub, its owners' keys, its devices. Nothing of it outlives the demo: processes are ended
-//! by their own numbers.
+//! What runs in a demo: a hub, its owners' keys, its devices, each a process or a machine. Nothing of it outlives the
+//! demo: processes are ended by their own numbers.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use super::DemoError;
+use super::machine::Machine;
 
-/// How long a process may take until it answers.
+/// How long a process may take until it answers, or ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// User ids that each device may give to containers; ranges of devices on one machine must be apart.
 const USER_IDS: u32 = 64 * 65_536;
 
 /// The hub's times, short enough for a demo. Everything else is as shipped.
-const HUB: &str = "
+pub(crate) const HUB: &str = "
 [ports]
 http = 0
 main = 0
@@ -45,14 +46,27 @@ pub(crate) struct DeviceSpec {
     pub(crate) program: &'static str,
 }
 
+/// What a device is made of.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// An agent on this machine.
+    Process {
+        /// Its folder.
+        data: PathBuf,
+        /// It.
+        child: Child,
+    },
+    /// A machine of its own, whose system the agent is part of.
+    Machine(Machine),
+}
+
 /// A device that runs.
 #[derive(Debug)]
 pub(crate) struct RunningDevice {
     /// What it was started as.
     pub(crate) spec: DeviceSpec,
-    /// Its folder.
-    pub(crate) data: PathBuf,
-    process: Child,
+    /// What it is.
+    pub(crate) body: Body,
 }
 
 /// Everything that runs.
@@ -60,7 +74,7 @@ pub(crate) struct RunningDevice {
 pub(crate) struct World {
     programs: PathBuf,
     folder: PathBuf,
-    hub: Child,
+    hub: Option<Child>,
     /// Where the pages are.
     pub(crate) web: String,
     /// The devices.
@@ -68,11 +82,11 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts a hub in a new folder below `folder`, with the programs in `programs`.
+    /// Starts a hub in the new folder `folder`, with the programs in `programs` and the configuration `settings`.
     ///
     /// # Errors
     /// [`DemoError`]: what a process said is in a file below the folder.
-    pub(crate) fn start(programs: &Path, folder: &Path) -> Result<Self, DemoError> {
+    pub(crate) fn start(programs: &Path, folder: &Path, settings: &str) -> Result<Self, DemoError> {
         let io = |what| move |source| DemoError::Io { what, source };
         match fs::remove_dir_all(folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -80,7 +94,7 @@ impl World {
             }
             _ => fs::create_dir_all(folder).map_err(io("make the demo's folder"))?,
         }
-        fs::write(folder.join("hub.toml"), HUB).map_err(io("write the hub's configuration"))?;
+        fs::write(folder.join("hub.toml"), settings).map_err(io("write the hub's configuration"))?;
         let mut command = Command::new(programs.join("sosna-hub"));
         command
             .arg("serve")
@@ -92,10 +106,11 @@ impl World {
         let running = folder.join("hub/running.json");
         let begun = Instant::now();
         let web = loop {
-            if let Some(web) = read_json::<serde_json::Value>(&running)
-                .and_then(|value| Some(value.get("http")?.as_str()?.to_owned()))
+            // The address is for devices; here the hub listens on loopback, whatever it is called elsewhere.
+            if let Some(value) = read_json::<serde_json::Value>(&running)
+                && let Some((_, port)) = value.get("http").and_then(|url| url.as_str()?.rsplit_once(':'))
             {
-                break web;
+                break format!("http://127.0.0.1:{port}");
             }
             if begun.elapsed() > PATIENCE || hub.try_wait().map_err(io("look after the hub"))?.is_some() {
                 // It may be running and only slow.
@@ -105,7 +120,13 @@ impl World {
             }
             thread::sleep(Duration::from_millis(50));
         };
-        Ok(Self { programs: programs.to_owned(), folder: folder.to_owned(), hub, web, devices: Vec::new() })
+        Ok(Self {
+            programs: programs.to_owned(),
+            folder: folder.to_owned(),
+            hub: Some(hub),
+            web,
+            devices: Vec::new(),
+        })
     }
 
     /// Runs the command line as its users would, with the admin's token; its output as text.
@@ -144,7 +165,7 @@ impl World {
         Ok(last_word(&token))
     }
 
-    /// Starts a device.
+    /// Starts a device that is a process.
     ///
     /// # Errors
     /// [`DemoError`].
@@ -162,37 +183,74 @@ impl World {
             .env("SOSNA_AGENT_CONTAINERS_STATE", self.folder.join(format!("{}.state", spec.name)))
             .env("SOSNA_AGENT_CONTAINERS_UID_BASE", (USER_IDS * (place + 1)).to_string())
             .env("SOSNA_AGENT_CONTAINERS_UID_COUNT", USER_IDS.to_string());
-        let process = spawn(command, &self.folder.join(format!("{}.log", spec.name)))?;
-        self.devices.push(RunningDevice { spec, data, process });
+        let child = spawn(command, &self.folder.join(format!("{}.log", spec.name)))?;
+        self.devices.push(RunningDevice { spec, body: Body::Process { data, child } });
         Ok(())
     }
 
-    /// A device's own words about itself.
+    /// Takes a device that is a machine.
+    pub(crate) fn machine(&mut self, spec: DeviceSpec, machine: Machine) {
+        self.devices.push(RunningDevice { spec, body: Body::Machine(machine) });
+    }
+
+    /// Its machines.
+    pub(crate) fn machines(&self) -> impl Iterator<Item = &Machine> {
+        self.devices.iter().filter_map(|device| match &device.body {
+            Body::Machine(machine) => Some(machine),
+            Body::Process { .. } => None,
+        })
+    }
+
+    /// The same, to be looked after.
+    pub(crate) fn machines_mut(&mut self) -> impl Iterator<Item = &mut Machine> {
+        self.devices.iter_mut().filter_map(|device| match &mut device.body {
+            Body::Machine(machine) => Some(machine),
+            Body::Process { .. } => None,
+        })
+    }
+
+    /// The own words of a device that is a process.
     ///
     /// # Errors
     /// [`DemoError`].
-    pub(crate) fn status<T: DeserializeOwned>(&self, device: &RunningDevice) -> Result<T, DemoError> {
+    pub(crate) fn status<T: DeserializeOwned>(&self, data: &Path) -> Result<T, DemoError> {
         let mut command = Command::new(self.programs.join("sosna-agent"));
-        command.args(["status", "--json", "--data"]).arg(&device.data);
+        command.args(["status", "--json", "--data"]).arg(data);
         let text = output(command, "sosna-agent status")?;
         serde_json::from_str(&text)
             .map_err(|source| DemoError::Json { what: "a device's status".into(), source })
     }
 
-    /// Asks everything to end, and waits for it.
-    pub(crate) fn stop(&mut self) {
-        for child in self.devices.iter_mut().map(|device| &mut device.process).chain([&mut self.hub]) {
-            ask_to_end(child);
-        }
-        let begun = Instant::now();
-        for child in self.devices.iter_mut().map(|device| &mut device.process).chain([&mut self.hub]) {
-            while matches!(child.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
-                thread::sleep(Duration::from_millis(20));
+    /// Asks everything to end, and waits for it: devices, then the hub. Who did not end in order, and had to be ended.
+    pub(crate) fn stop(&mut self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for device in &mut self.devices {
+            match &mut device.body {
+                Body::Process { child, .. } => ask_to_end(child),
+                Body::Machine(machine) => {
+                    if let Err(error) = machine.press_power() {
+                        faults.push(format!("{}'s power button does nothing: {error}", device.spec.name));
+                    }
+                }
             }
-            // What did not end by itself is ended; one that did is not there any more.
-            let _ = child.kill();
-            let _ = child.wait();
         }
+        let until = Instant::now() + PATIENCE;
+        for mut device in self.devices.drain(..) {
+            let ended = match &mut device.body {
+                Body::Process { child, .. } => wait_for(child, until),
+                Body::Machine(machine) => machine.wait_for_end(),
+            };
+            if !ended {
+                faults.push(format!("{} did not end in order when it was asked to", device.spec.name));
+            }
+        }
+        if let Some(mut hub) = self.hub.take() {
+            ask_to_end(&hub);
+            if !wait_for(&mut hub, Instant::now() + PATIENCE) {
+                faults.push("the hub did not end in order when it was asked to".to_owned());
+            }
+        }
+        faults
     }
 }
 
@@ -217,8 +275,24 @@ pub(crate) fn leftovers(folder: &Path) -> Vec<String> {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.stop();
+        // Something went wrong, or all has ended. Machines that hang take their time to turn off: their plugs are pulled.
+        self.devices.retain(|device| matches!(device.body, Body::Process { .. }));
+        let _ = self.stop();
     }
+}
+
+/// Waits for a process's end and ends it by force when that does not come; true when it came and was a good one.
+pub(super) fn wait_for(child: &mut Child, until: Instant) -> bool {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
+            _ => break,
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    false
 }
 
 fn ask_to_end(child: &Child) {
@@ -226,7 +300,7 @@ fn ask_to_end(child: &Child) {
     let _ = Command::new("kill").arg(child.id().to_string()).stderr(Stdio::null()).status();
 }
 
-fn spawn(mut command: Command, log: &Path) -> Result<Child, DemoError> {
+pub(super) fn spawn(mut command: Command, log: &Path) -> Result<Child, DemoError> {
     let io = |what| move |source| DemoError::Io { what, source };
     let file = File::create(log).map_err(io("write a log"))?;
     let copy = file.try_clone().map_err(io("write a log"))?;
@@ -238,7 +312,7 @@ fn spawn(mut command: Command, log: &Path) -> Result<Child, DemoError> {
         .map_err(io("start a program that was just built"))
 }
 
-fn output(mut command: Command, name: &str) -> Result<String, DemoError> {
+pub(super) fn output(mut command: Command, name: &str) -> Result<String, DemoError> {
     let Output { status, stdout, stderr } = command
         .output()
         .map_err(|source| DemoError::Io { what: "start a program that was just built", source })?;

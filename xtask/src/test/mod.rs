@@ -76,7 +76,7 @@ pub fn run(tree: &Tree, options: &Options) -> Result<bool, UnknownStage> {
                     skipped: vec![],
                 }
             }
-            None => one(tree, stage, options.all, &live),
+            None => one(tree, stage, options, &live),
         };
         if matches!(result.outcome, Outcome::Failed(_)) {
             failed.insert(stage.name, ());
@@ -87,7 +87,7 @@ pub fn run(tree: &Tree, options: &Options) -> Result<bool, UnknownStage> {
     Ok(failed.is_empty())
 }
 
-fn one(tree: &Tree, stage: &Stage, all: bool, live: &Live) -> Done {
+fn one(tree: &Tree, stage: &Stage, options: &Options, live: &Live) -> Done {
     let begun = Instant::now();
     let line = live.line(stage.name);
     line.step("running");
@@ -106,7 +106,15 @@ fn one(tree: &Tree, stage: &Stage, all: bool, live: &Live) -> Done {
             return finished(Outcome::Failed(reason), Summary::default(), vec![]);
         }
     };
-    let mut run = Run { tree, all, log, line: &line, summary: Summary::default(), skipped: Vec::new() };
+    let mut run = Run {
+        tree,
+        all: options.all,
+        named: !options.stages.is_empty(),
+        log,
+        line: &line,
+        summary: Summary::default(),
+        skipped: Vec::new(),
+    };
     let outcome = (stage.run)(&mut run).unwrap_or_else(|error| Outcome::Failed(report::chain(&*error)));
     let Run { log, summary, skipped, .. } = run;
     match &outcome {

@@ -20,6 +20,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "test", needs: &["build"], run: test },
     Stage { name: "twice", needs: &["static"], run: twice },
     Stage { name: "demo", needs: &["build"], run: demo },
+    Stage { name: "demo-vm", needs: &["build"], run: demo_vm },
     Stage { name: "no-std", needs: &[], run: no_std },
     Stage { name: "fuzz", needs: &["build"], run: fuzz },
     Stage { name: "buildroot", needs: &[], run: buildroot },
@@ -94,6 +95,23 @@ fn demo(run: &mut Run<'_>) -> Result {
     command.current_dir(run.tree.root()).args(["xtask", "demo"]);
     let good = run.command(&mut command, Some(DEMO_AT_MOST))?;
     Ok(Outcome::when(good, "the demo did not show what it is to show"))
+}
+
+/// Emulated machines on two cores; more means that one hangs.
+const DEMO_VM_AT_MOST: Duration = Duration::from_secs(45 * 60);
+
+fn demo_vm(run: &mut Run<'_>) -> Result {
+    // Not where the stage itself was asked for: then it is wanted.
+    if !run.all && !run.named {
+        return Ok(Outcome::Skipped("too slow for every run; `--all` or `--stage demo-vm` runs it".into()));
+    }
+    if Architecture::here() != Some(Architecture::X86_64) {
+        return Ok(Outcome::Skipped("the machines' programs are made on x86_64 only".into()));
+    }
+    let mut command = exec::cargo();
+    command.current_dir(run.tree.root()).args(["xtask", "demo", "--vm"]);
+    let good = run.command(&mut command, Some(DEMO_VM_AT_MOST))?;
+    Ok(Outcome::when(good, "the demo with machines did not show what it is to show"))
 }
 
 /// What images are made of; the tests that boot them come after it. 32-bit ARM, which no test boots, takes turns.

@@ -33,6 +33,10 @@ pub struct Health {
     pub connected: bool,
     /// Assignments that are not over.
     pub tasks: usize,
+    /// Which walls stand around each task.
+    pub walls: Vec<String>,
+    /// Limits that do not hold on this machine, with the reasons.
+    pub missing_limits: Vec<String>,
 }
 
 /// One network card.
@@ -166,6 +170,12 @@ impl Facts {
                 card.name, card.cost
             ));
         }
+        if !health.walls.is_empty() {
+            text.push_str(&format!("{:10}{}\n", "enforced", health.walls.join(", ")));
+        }
+        for limit in &health.missing_limits {
+            text.push_str(&format!("missing   {limit}\n"));
+        }
         for remark in &self.remarks {
             text.push_str(&format!("note      {remark}\n"));
         }
@@ -225,6 +235,12 @@ mod tests {
         assert!(facts.text().contains("(cost 0); the network lab is not found\n"), "{}", facts.text());
         facts.network[0] =
             Card { name: "eth0".into(), addresses: vec!["10.0.2.15/24".into()], ..Card::default() };
+        if let Some(health) = &mut facts.health {
+            health.walls = vec!["cgroup v2".into(), "seccomp".into()];
+            health.missing_limits = vec!["swap limit: none".into()];
+        }
+        let page = facts.text();
+        assert!(page.contains("enforced  cgroup v2, seccomp\nmissing   swap limit: none\n"), "{page}");
         facts.held = true;
         assert!(facts.line().ends_with("the data area is held"));
         assert!(facts.text().contains("eth0      no link 10.0.2.15/24 (cost 0)"), "{}", facts.text());

@@ -63,7 +63,7 @@ impl Bench {
             ..AgentConfig::default()
         };
         let clock = DeviceClock::new(None);
-        let node = Node::new(&config, keys, store, clock, enrolment, vec![]).unwrap();
+        let node = Node::new(&config, keys, store, clock, enrolment, (vec![], vec![])).unwrap();
         Self { _dir: dir, hub, node, counter: std::cell::Cell::new(0) }
     }
 

@@ -26,6 +26,26 @@ function load(label, total, free, text) {
   return [make("span", label), bar([["load", taken]]), make("span", text)];
 }
 
+// What a device of an image started from. A boot image that is not what it was composed as is somebody's business.
+function system({ system }) {
+  if (!system) return [];
+  const { board, slot, version, boot_image: boot } = system;
+  const what = [make("small", board), make("small", `${version}, slot ${slot}`)];
+  what[1].title = `boot image ${boot}`;
+  if (["sound", "unchecked"].includes(boot)) return what;
+  const warning = make("small.warning", `boot image ${boot.split(":", 1)[0]}`);
+  warning.title = boot;
+  return [...what, warning];
+}
+
+// Of a device that holds its data area back, and with it its agent, the hub hears nothing: it says so on its own page.
+function standing({ online, assignments, last_seen_ms: seen, system }) {
+  if (online) return make("small", `${assignments} ${assignments === 1 ? "task" : "tasks"}`);
+  const away = make("small.warning", seen ? `offline for ${span(Date.now() - seen)}` : "never connected");
+  if (system) away.title = "Console and page (port 80) of the device say what it waits for.";
+  return away;
+}
+
 function deviceRow(device) {
   const { total, free } = device;
   const dot = make(`span.dot${device.online ? ".on" : ""}`);
@@ -39,9 +59,8 @@ function deviceRow(device) {
   return make("tr",
     make("td", dot, make("span.name", device.hostname || "device"), make("small", address(device.address))),
     make("td", address(device.owner), device.labels.region ? make("small", device.labels.region) : ""),
-    make("td", device.class, device.system ? make("small", `${device.system.board}, slot ${device.system.slot}, ${device.system.version}`) : "",
-      device.system && !["sound", "unchecked"].includes(device.system.boot_image) ? make("small.reason", device.system.boot_image) : ""),
-    make("td", badge(device.state), make("small", device.online ? `${device.assignments} ${device.assignments === 1 ? "task" : "tasks"}` : "offline")),
+    make("td", device.class, ...system(device)),
+    make("td", badge(device.state), standing(device)),
     make("td.wide", loads),
     make("td.number", (score / 10).toFixed(1), make("small", `${valid} right, ${invalid} wrong, ${lost} lost`)),
     make("td.number", amount(device.earned), make("small", "voucher ", amount(device.vouchered))));
