@@ -45,7 +45,6 @@ pub enum CheckError {
 }
 
 /// What starts programs of an architecture: nothing, or an emulator; else why there is none.
-#[must_use]
 pub fn starter(tree: &Tree, architecture: Architecture) -> Result<Option<Command>, String> {
     if Architecture::here() == Some(architecture) {
         return Ok(None);
