@@ -42,7 +42,10 @@ pub(super) fn build(packages: &PackageArgs, args: &BuildArgs) -> Result<(), Erro
     }
     let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20);
     println!("{} for {} ({})", args.output.display(), board.name, args.os_version);
-    println!("  kernel {}, {} modules", report.kernel, report.modules);
+    println!(
+        "  kernel {}, {} modules, {} of them for every machine",
+        report.kernel, report.modules, report.modules_always
+    );
     println!("  slot {}, boot image {}", mib(report.slot_bytes), mib(report.boot_image_bytes));
     println!("  both compressed {}", mib(report.slot_compressed_bytes));
     println!("  image {} in {:.1} s", mib(report.image_bytes), started.elapsed().as_secs_f64());

@@ -161,7 +161,7 @@ fn run(command: &mut Command) {
 
 fn initramfs(kit: &Kit, folder: &Path) {
     let tree = folder.join("initramfs.tree");
-    kit.modules(&["virtio_blk", "dm-verity", "squashfs"], &tree.join("modules"));
+    kit.modules(&["dm-verity", "squashfs"], &["virtio_blk"], &tree.join("modules"));
     for empty in ["dev", "proc", "sys", "run", "slot"] {
         fs::create_dir_all(tree.join(empty)).unwrap();
     }
@@ -233,8 +233,9 @@ fn squashfs(kit: &Kit, folder: &Path, slot: &Path, template: &Path) {
         fs::copy(from, tree.join(to)).unwrap();
         fs::set_permissions(tree.join(to), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let names = ["virtio_net", "vfat", "nls_ascii", "nls_cp437", "i6300esb", "button", "evdev", "overlay"];
-    kit.modules(&names, &tree.join("usr/lib/modules"));
+    let always = ["vfat", "nls_cp437", "overlay"];
+    let drivers = ["virtio_net", "i6300esb", "button", "evdev"];
+    kit.modules(&always, &drivers, &tree.join("usr/lib/modules"));
     fs::write(tree.join("etc/os-release"), "ID=sosna\nVERSION_ID=0.1.0\n").unwrap();
     fs::write(tree.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n").unwrap();
     std::os::unix::fs::symlink("/run/resolv.conf", tree.join("etc/resolv.conf")).unwrap();
