@@ -26,6 +26,16 @@ pub enum Error {
         #[source]
         source: sosna_apt::AptError,
     },
+    /// The archive has moved on.
+    #[error(
+        "the archive no longer has {package}, which is pinned, but {now}; `sosna-image build --current` takes what it has now and says what differs, `sosna-image lock` pins that for all builds, and --mirror may name an archive that keeps old versions"
+    )]
+    Gone {
+        /// The package with its version.
+        package: String,
+        /// What there is instead.
+        now: String,
+    },
     /// A package's bytes are not the pinned ones.
     #[error(
         "{package} has the SHA-256 {found}, not {wanted} as pinned: nothing of it was used; `sosna-image lock` pins what the archive has now"

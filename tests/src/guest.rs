@@ -80,10 +80,23 @@ impl Guest {
     /// When it cannot be composed although all parts are there.
     #[must_use]
     pub fn compose(test: &str, world: &World, board: &str, name: &str, personal: &Personal) -> Option<Self> {
-        let board = Board::find(board).unwrap();
         let skipped = |reason: &dyn std::fmt::Display| {
             eprintln!("SKIPPED {test}: {reason}");
             None
+        };
+        let cache = Cache::new(&tools().join("image"), None);
+        let board = match Board::find(board).unwrap().obtainable(&cache) {
+            Ok((board, changes)) => {
+                if !changes.is_empty() {
+                    let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+                    eprintln!("PINS GONE: {}: tested with {}", board.name, changes.join(", "));
+                }
+                board
+            }
+            Err(error @ (Error::Package { .. } | Error::Hash { .. })) => {
+                return skipped(&format!("{error:?}"));
+            }
+            Err(error) => panic!("{error:?}"),
         };
         let [agent, init] = match programs(&board) {
             Ok(programs) => programs,
@@ -99,7 +112,6 @@ impl Guest {
             init: &init,
             epoch: 1_700_000_000,
         };
-        let cache = Cache::new(&tools().join("image"), None);
         // A power of two: cards are. Most of it is a hole.
         match compose::image(&request, personal, Some(8 << 30), &cache, &disk, &|_| {}) {
             Ok(report) => Some(Self { disk, report, folder, running: None, boots: 0 }),

@@ -11,6 +11,8 @@ pub struct Summary {
     pub failed: u64,
     /// Tests that could not run (`SKIPPED name: reason`) and ignored ones, with the reasons.
     pub skipped: BTreeSet<String>,
+    /// Images that were tested with other packages than the pinned ones (`PINS GONE: board: what`).
+    pub pins_gone: BTreeSet<String>,
     /// Cargo's own lines worth showing: programs that held tests, their results, failed tests.
     pub forward: Vec<String>,
     program: Option<String>,
@@ -36,6 +38,8 @@ impl Summary {
                 self.forward.extend(self.program.take());
                 self.forward.push(line.to_owned());
             }
+        } else if let Some(what) = text.strip_prefix("PINS GONE: ") {
+            self.pins_gone.insert(what.to_owned());
         } else if let Some(test) = text.strip_prefix("SKIPPED ") {
             // libtest counts a test that gave up as passed.
             if self.skipped.insert(test.to_owned()) {
@@ -58,6 +62,7 @@ impl Summary {
         self.failed += other.failed;
         self.said_skipped += other.said_skipped;
         self.skipped.extend(other.skipped);
+        self.pins_gone.extend(other.pins_gone);
         self.forward.extend(other.forward);
     }
 
@@ -85,6 +90,8 @@ mod tests {
             "---- five stdout ----",
             "SKIPPED five: not root",
             "SKIPPED five: not root",
+            "PINS GONE: rpi: tested with a 2 instead of 1",
+            "PINS GONE: rpi: tested with a 2 instead of 1",
             "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s",
             "     Running unittests src/main.rs (target/debug/deps/b-2)",
             "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
@@ -98,6 +105,7 @@ mod tests {
         assert_eq!(summary.forward.len(), 5, "{:?}", summary.forward);
         let mut sum = Summary::default();
         sum.add(summary);
+        assert_eq!(sum.pins_gone.iter().collect::<Vec<_>>(), ["rpi: tested with a 2 instead of 1"]);
         assert_eq!(sum.closing(), "3 passed, 1 failed, 3 skipped");
     }
 

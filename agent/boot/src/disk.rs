@@ -56,12 +56,14 @@ pub enum DiskError {
 }
 
 /// Waits until a disk with `sosna-boot` and `name` appears (cards and USB disks take seconds) and returns `name`.
+/// `meanwhile` is called before every look.
 ///
 /// # Errors
 /// [`DiskError`].
-pub fn wait_for(name: &str, longest: Duration) -> Result<Partition, DiskError> {
+pub fn wait_for(name: &str, longest: Duration, mut meanwhile: impl FnMut()) -> Result<Partition, DiskError> {
     let end = Instant::now() + longest;
     loop {
+        meanwhile();
         match choose(&scan(Path::new(BLOCK_DEVICES)), name) {
             Err(DiskError::Missing { .. }) if Instant::now() < end => {
                 thread::sleep(Duration::from_millis(50))

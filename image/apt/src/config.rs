@@ -55,6 +55,11 @@ impl Lists {
         Ok(Self::Own { dir, update: true })
     }
 
+    /// Our own as they are: for what needs none.
+    pub(super) fn kept(home: &Path) -> Self {
+        Self::Own { dir: home.join("lists"), update: false }
+    }
+
     pub(super) fn must_update(&self) -> bool {
         matches!(self, Self::Own { update: true, .. })
     }

@@ -30,7 +30,12 @@ pub struct Candidate {
     pub built_using: Vec<String>,
     /// What it depends on, in Debian's own words.
     pub depends: String,
+    /// The package file's path in the archive: where it stays for a while after the suite has a newer one.
+    pub file: String,
 }
+
+/// apt's own program for single files: with its proxies, and its ways to reach an archive.
+const HELPER: &str = "/usr/lib/apt/apt-helper";
 
 /// One suite (`trixie`) of the archive that the system itself uses.
 #[derive(Debug, Clone)]
@@ -131,6 +136,32 @@ impl Suite {
         Ok(to)
     }
 
+    /// Downloads a package file by its path in the archive into the folder `into`, whether or not the suite still names
+    /// it, and returns the file. Nobody has checked it: its hash is the caller's to compare with what he pinned.
+    ///
+    /// # Errors
+    /// [`AptError`]: no apt here, no network, no such file.
+    pub fn fetch(&self, path: &str, into: &Path) -> Result<PathBuf, AptError> {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let is_plain = |part: &str| !part.is_empty() && part != ".." && part != ".";
+        if !path.split('/').all(is_plain) {
+            return Err(AptError::Failed {
+                command: format!("{HELPER} download-file {path}"),
+                reason: "this is no path in an archive".to_owned(),
+            });
+        }
+        let _lock = self.lock()?;
+        let lists = Lists::kept(&self.home);
+        let config = config::write(&self.home, &lists, None)?;
+        create_dir(into)?;
+        let to = into.join(name);
+        let address = format!("{}/{path}", self.archive()?.trim_end_matches('/'));
+        let mut command = Command::new(HELPER);
+        command.env("APT_CONFIG", config).args(["-q", "download-file", &address]).arg(&to);
+        run(&mut command, "apt-helper")?;
+        Ok(to)
+    }
+
     fn lock(&self) -> Result<File, AptError> {
         create_dir(&self.home)?;
         let path = self.home.join("lock");
@@ -189,6 +220,7 @@ fn parse(text: &str) -> Option<Candidate> {
             .flat_map(|list| using(&list))
             .collect(),
         depends: field("Depends").unwrap_or_default(),
+        file: field("Filename").unwrap_or_default(),
         name,
         version,
         source,
@@ -209,7 +241,7 @@ mod tests {
     #[test]
     fn entries_are_read_with_their_source() {
         let text = "Package: linux-image-amd64\nSource: linux-signed-amd64 (6.12.1+1)\nVersion: 6.12.1-1\n\
-                    Architecture: amd64\nDepends: linux-image-6.12 (= 6.12.1-1)\nSize: 12\nSHA256: ab\n\
+                    Architecture: amd64\nDepends: linux-image-6.12 (= 6.12.1-1)\nFilename: pool/l.deb\nSize: 12\nSHA256: ab\n\
                     Built-Using: linux (= 6.12.1-1), b (= 2)\n\nPackage: b\n";
         let entry = parse(text).unwrap();
         assert_eq!(
@@ -217,6 +249,7 @@ mod tests {
             ("linux-signed-amd64", "6.12.1+1")
         );
         assert_eq!((entry.version.as_str(), entry.size), ("6.12.1-1", 12));
+        assert_eq!(entry.file, "pool/l.deb");
         assert_eq!(entry.built_using, ["linux 6.12.1-1", "b 2"]);
         let own = parse("Package: a\nVersion: 1\nArchitecture: all\nSize: 1\nSHA256: ab\n").unwrap();
         assert_eq!((own.source.as_str(), own.source_version.as_str()), ("a", "1"));

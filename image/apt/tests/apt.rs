@@ -77,6 +77,12 @@ fn another_suite_and_machine_can_be_asked() {
     assert_eq!(fs::metadata(&file).unwrap().len(), found.size);
     let hash = sosna_apt::digest::of_reader(&mut fs::File::open(&file).unwrap()).unwrap().hex();
     assert_eq!(hash, found.sha256);
+    // By its path alone, as when the suite has moved on.
+    let by_path = suite.fetch(&found.file, &dir.path().join("by-path")).unwrap();
+    assert_eq!(fs::read(&by_path).unwrap(), fs::read(&file).unwrap());
+    for path in ["pool/../../etc/passwd", "/etc/passwd", "", "pool/main/n/none_1_all.deb"] {
+        assert!(matches!(suite.fetch(path, dir.path()), Err(AptError::Failed { .. })), "{path}");
+    }
     let error = suite.candidate("sosna-no-such-package", "arm64", false).unwrap_err();
     assert!(matches!(error, AptError::NoPackage { .. }), "{error:?}");
     assert_eq!(system(), before);

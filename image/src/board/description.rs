@@ -32,8 +32,10 @@ pub struct Description {
     pub packages: Packages,
     /// How large its partitions are.
     pub sizes: Sizes,
-    /// Which kernel modules it loads.
+    /// The kernel modules that are always loaded: what only the kernel itself would ask for.
     pub modules: Modules,
+    /// The drivers, which are loaded where their hardware is.
+    pub drivers: Modules,
     /// How it is emulated.
     pub run: Run,
 }
@@ -80,13 +82,13 @@ pub struct Sizes {
     pub slot: u64,
 }
 
-/// Names of kernel modules; those with `?` at the end may be missing.
+/// Names of kernel modules; those with `?` at the end may be missing. `X unless Y` is for what is always loaded.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Modules {
-    /// Loaded from the initramfs.
+    /// From the initramfs.
     pub first: Vec<String>,
-    /// Loaded from the slot.
+    /// From the slot.
     pub second: Vec<String>,
 }
 

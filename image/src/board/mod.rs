@@ -7,7 +7,7 @@ pub use description::{Boot, Description, Firmware, Modules, Packages, Run, Sizes
 pub use refresh::refresh;
 
 use crate::Error;
-use crate::package::Lock;
+use crate::package::{Cache, Change, Lock};
 
 /// A board that images can be composed for.
 #[derive(Debug, Clone)]
@@ -55,6 +55,32 @@ impl Board {
             description: Description::parse(name, description)?,
             lock: Lock::parse(name, lock)?,
         })
+    }
+
+    /// The same board with what the archive has now, as of `epoch`, and how that differs from the pins.
+    ///
+    /// # Errors
+    /// [`Error::Package`]: the archive cannot be asked or lacks a package.
+    pub fn current(&self, cache: &Cache, epoch: u64) -> Result<(Self, Vec<Change>), Error> {
+        let lock = refresh(&self.description, cache, epoch, true)?;
+        let changes = self.lock.changes(&lock);
+        Ok((Self { lock, ..self.clone() }, changes))
+    }
+
+    /// The board itself where its pinned packages can be had, else with the archive's current ones, and what differs
+    /// then: for tests, which must not end with the archive's next update.
+    ///
+    /// # Errors
+    /// [`Error`]: neither can be had.
+    pub fn obtainable(self, cache: &Cache) -> Result<(Self, Vec<Change>), Error> {
+        for pin in &self.lock.packages {
+            match cache.obtain(pin) {
+                Ok(_) => {}
+                Err(Error::Gone { .. }) => return self.current(cache, self.lock.epoch),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((self, Vec::new()))
     }
 
     /// A board from files of one's own.

@@ -23,6 +23,7 @@ pub fn refresh(description: &Description, cache: &Cache, epoch: u64, fresh: bool
             suite: packages.suite.clone(),
             sha256: found.sha256,
             size: found.size,
+            file: found.file,
             source: found.source,
             source_version: found.source_version,
             built_using: found.built_using,

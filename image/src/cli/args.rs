@@ -90,6 +90,9 @@ pub(crate) struct BuildArgs {
     /// The system's version
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"), value_name = "VERSION")]
     pub(crate) os_version: String,
+    /// Take the packages that the archive has now where they are not the pinned ones; says what differs
+    #[arg(long)]
+    pub(crate) current: bool,
     /// Size of the image (`8G`); by default as small as it can be, for the device grows its data to the disk
     #[arg(long, value_parser = size)]
     pub(crate) size: Option<u64>,

@@ -6,17 +6,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
 use sosna_image::Error;
 use sosna_image::board::Board;
-use sosna_image::compose::{self, Request};
+use sosna_image::compose::{self, Report, Request};
+use sosna_image::package::Change;
 use sosna_image::personal::{Interface, Network, Personal, Proxy, Secret, Settings, Wifi};
 
 use super::args::{BuildArgs, PackageArgs, PersonalArgs};
 
 pub(super) fn build(packages: &PackageArgs, args: &BuildArgs) -> Result<(), Error> {
     let started = Instant::now();
-    let board = Board::find(&args.board)?;
+    let mut board = Board::find(&args.board)?;
     let personal = personal(&args.personal, Some(&board))?;
     personal.check()?;
     let read = |path: &Path| fs::read(path).map_err(Error::io("read", path));
@@ -25,6 +27,11 @@ pub(super) fn build(packages: &PackageArgs, args: &BuildArgs) -> Result<(), Erro
         None => program(args.programs.as_deref(), &board, name),
     };
     let (agent, init) = (read(&path(&args.agent, "sosna-agent")?)?, read(&path(&args.init, "sosna-init")?)?);
+    let mut changes = Vec::new();
+    if args.current {
+        (board, changes) = board.current(&packages.cache(), super::lock::today())?;
+        warn(&board, &changes);
+    }
     let request = Request {
         board: &board,
         version: &args.os_version,
@@ -38,19 +45,47 @@ pub(super) fn build(packages: &PackageArgs, args: &BuildArgs) -> Result<(), Erro
     let report = compose::image(&request, &personal, args.size, &packages.cache(), &args.output, &progress)?;
     bar.finish_and_clear();
     if args.json {
+        let figures = Figures { report: &report, not_as_pinned: &changes };
         println!(
             "{}",
-            serde_json::to_string(&report).map_err(|error| Error::malformed("the figures", error))?
+            serde_json::to_string(&figures).map_err(|error| Error::malformed("the figures", error))?
         );
         return Ok(());
     }
     let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20);
     println!("{} for {} ({})", args.output.display(), board.name, args.os_version);
-    println!("  kernel {}, {} modules", report.kernel, report.modules);
+    println!(
+        "  kernel {}, {} modules, {} of them for every machine",
+        report.kernel, report.modules, report.modules_always
+    );
     println!("  slot {}, boot image {}", mib(report.slot_bytes), mib(report.boot_image_bytes));
     println!("  both compressed {}", mib(report.slot_compressed_bytes));
     println!("  image {} in {:.1} s", mib(report.image_bytes), started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Figures<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    /// The packages that are others than the pinned ones.
+    not_as_pinned: &'a [Change],
+}
+
+/// Says loudly what is in this image and was never tried together.
+fn warn(board: &Board, changes: &[Change]) {
+    if changes.is_empty() {
+        eprintln!("--current: the archive has what is pinned for {}", board.name);
+        return;
+    }
+    eprintln!("WARNING: not the packages that {} was tested with:", board.name);
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["PACKAGE", "PINNED", "CURRENT"]);
+    for change in changes {
+        table.add_row([&change.package, &change.pinned, &change.current]);
+    }
+    eprintln!("{table}");
 }
 
 /// The time of all files: `SOURCE_DATE_EPOCH`, or when the packages were pinned.

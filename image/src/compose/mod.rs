@@ -9,6 +9,7 @@ mod parts;
 mod slot;
 mod wireless;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::Error;
@@ -56,8 +57,10 @@ pub struct System {
     pub root: Root,
     /// The initramfs.
     pub initramfs: Vec<u8>,
-    /// The names of the modules of both stages, for reports.
+    /// How many kernel modules it ships, in both stages.
     pub modules: usize,
+    /// How many of them are loaded on every machine.
+    pub modules_always: usize,
     parts: Parts,
 }
 
@@ -74,8 +77,10 @@ pub struct Report {
     pub slot_compressed_bytes: u64,
     /// Bytes of the initramfs.
     pub initramfs_bytes: u64,
-    /// Kernel modules in both stages.
+    /// Kernel modules that are shipped, in both stages.
     pub modules: usize,
+    /// Those that are loaded on every machine; the others are where their hardware is.
+    pub modules_always: usize,
     /// The kernel's version.
     pub kernel: String,
     /// What the slot's hash tree must begin with.
@@ -91,7 +96,7 @@ pub fn system(request: &Request<'_>, cache: &Cache, progress: &dyn Fn(&str)) -> 
     elf::check("sosna-init", request.init, &request.board.description.architecture)?;
     let parts = Parts::obtain(request.board, cache, progress)?;
     progress("resolving kernel modules");
-    let (first, second) = parts.modules(&request.board.description.modules)?;
+    let (first, second) = parts.modules(&request.board.description)?;
     progress("composing the slot");
     let (slot, root) = slot::compose(request, &parts, &second)?;
     let room = request.board.description.sizes.slot << 20;
@@ -106,7 +111,10 @@ pub fn system(request: &Request<'_>, cache: &Cache, progress: &dyn Fn(&str)) -> 
     tree.file("init", 0o755, request.init);
     slot::add_modules(&mut tree, "modules", &first);
     let initramfs = cpio::compressed(&tree, request.epoch)?;
-    Ok(System { slot, root, initramfs, modules: first.len() + second.len(), parts })
+    let shipped: BTreeSet<&str> =
+        first.modules.iter().chain(&second.modules).map(|module| module.file.as_str()).collect();
+    let (modules, modules_always) = (shipped.len(), first.always.len() + second.always.len());
+    Ok(System { slot, root, initramfs, modules, modules_always, parts })
 }
 
 /// Composes an image of a board into a file. `size` is the whole image's, in bytes; by default as small as can be.
@@ -141,6 +149,7 @@ pub fn image(
         slot_compressed_bytes: compressed,
         initramfs_bytes: system.initramfs.len() as u64,
         modules: system.modules,
+        modules_always: system.modules_always,
         kernel: system.parts.release.clone(),
         root: system.root.to_string(),
     })

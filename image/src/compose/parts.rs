@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::wireless::{self, Shared};
 use crate::Error;
-use crate::block::modules::{Module, Modules};
-use crate::board::{Board, Boot};
+use crate::block::modules::{Modules, Stage};
+use crate::board::{Board, Boot, Description};
 use crate::package::{Cache, Content, Entry, read};
 
 /// The files that are taken from packages.
@@ -126,14 +126,14 @@ impl Parts {
         file.ok_or_else(|| Error::malformed("the packages", format!("{name} is missing")))
     }
 
-    /// The modules of the first and of the second stage, in load order; the second has none of the first.
+    /// What the first and the second stage load. The second has nothing that the first always loads.
     ///
     /// # Errors
     /// [`Error::Malformed`]: the kernel lacks one.
-    pub fn modules(&self, wanted: &crate::board::Modules) -> Result<(Vec<Module>, Vec<Module>), Error> {
-        let first = self.modules.resolve(&wanted.first)?;
-        let mut second = self.modules.resolve(&wanted.second)?;
-        second.retain(|module| !first.contains(module));
+    pub fn modules(&self, description: &Description) -> Result<(Stage, Stage), Error> {
+        let (always, drivers) = (&description.modules, &description.drivers);
+        let first = self.modules.resolve(&always.first, &drivers.first, &[])?;
+        let second = self.modules.resolve(&always.second, &drivers.second, &first.always)?;
         Ok((first, second))
     }
 }

@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Parts, Request, wireless};
 use crate::Error;
-use crate::block::modules::Module;
+use crate::block::modules::Stage;
 use crate::block::tree::Tree;
 use crate::block::verity::{self, Root};
 use crate::block::{ext4, squashfs};
@@ -17,7 +17,7 @@ const EMPTY: [&str; 8] = ["boot", "data", "dev", "proc", "run", "sys", "tmp", "v
 pub(super) fn compose(
     request: &Request<'_>,
     parts: &Parts,
-    modules: &[Module],
+    modules: &Stage,
 ) -> Result<(Vec<u8>, Root), Error> {
     let tree = tree(request, parts, modules)?;
     let mut bytes = squashfs::write(&tree, request.epoch)?;
@@ -29,7 +29,7 @@ pub(super) fn compose(
     Ok((bytes, root))
 }
 
-fn tree(request: &Request<'_>, parts: &Parts, modules: &[Module]) -> Result<Tree, Error> {
+fn tree(request: &Request<'_>, parts: &Parts, modules: &Stage) -> Result<Tree, Error> {
     let mut tree = Tree::new();
     for folder in EMPTY {
         tree.folder(folder, 0o755);
@@ -69,11 +69,11 @@ fn tree(request: &Request<'_>, parts: &Parts, modules: &[Module]) -> Result<Tree
     Ok(tree)
 }
 
-/// Adds modules and the order in which they are loaded.
-pub(super) fn add_modules(tree: &mut Tree, folder: &str, modules: &[Module]) {
-    let order: String = modules.iter().flat_map(|module| [module.file.as_str(), "\n"]).collect();
-    tree.file(&format!("{folder}/order"), 0o644, order);
-    for module in modules {
+/// Adds a stage's modules and the lists by which they are loaded.
+pub(super) fn add_modules(tree: &mut Tree, folder: &str, stage: &Stage) {
+    tree.file(&format!("{folder}/order"), 0o644, stage.order());
+    tree.file(&format!("{folder}/drivers"), 0o644, stage.table());
+    for module in &stage.modules {
         tree.file(&format!("{folder}/{}", module.file), 0o644, &module.content[..]);
     }
 }

@@ -42,7 +42,8 @@ impl Cache {
     /// The file of a pinned package.
     ///
     /// # Errors
-    /// [`Error::Package`], [`Error::Hash`], [`Error::Io`].
+    /// [`Error::Gone`]: the archive can be reached and has it no more. [`Error::Package`], [`Error::Hash`],
+    /// [`Error::Io`].
     pub fn obtain(&self, pin: &Pin) -> Result<PathBuf, Error> {
         let folder = self.folder.join("packages");
         let path = folder.join(format!("{}_{}.deb", pin.name, pin.sha256));
@@ -52,22 +53,47 @@ impl Cache {
             }
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
-        let failed = |source| Error::Package { package: format!("{} {}", pin.name, pin.version), source };
-        let arrived = folder.join("arriving");
-        fs::create_dir_all(&arrived).map_err(Error::io("create", &arrived))?;
-        let file =
-            self.suite(&pin.suite).download(&pin.name, &pin.version, &pin.arch, &arrived).map_err(failed)?;
-        let found = hash(&file)?;
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        // One's own: others may wait for the same file.
+        let arriving = tempfile::tempdir_in(&folder).map_err(Error::io("use", &folder))?;
+        let arrived = arriving.path();
+        let suite = self.suite(&pin.suite);
+        // By its path first: it is there longer than the suite names it, and no list need be fetched.
+        if !pin.file.is_empty()
+            && let Ok(file) = suite.fetch(&pin.file, arrived)
+            && Self::keep(pin, &file, &path).is_ok()
+        {
+            return Ok(path);
+        }
+        let file = suite
+            .download(&pin.name, &pin.version, &pin.arch, arrived)
+            .map_err(|e| Self::gone(&suite, pin, e))?;
+        Self::keep(pin, &file, &path)?;
+        Ok(path)
+    }
+
+    /// Keeps a file that has arrived, if it is the pinned one.
+    fn keep(pin: &Pin, file: &Path, path: &Path) -> Result<(), Error> {
+        let found = hash(file)?;
         if found != pin.sha256 {
-            fs::remove_file(&file).map_err(Error::io("remove", &file))?;
+            fs::remove_file(file).map_err(Error::io("remove", file))?;
             return Err(Error::Hash {
                 package: format!("{} {}", pin.name, pin.version),
                 wanted: pin.sha256.clone(),
                 found,
             });
         }
-        fs::rename(&file, &path).map_err(Error::io("rename to", &path))?;
-        Ok(path)
+        fs::rename(file, path).map_err(Error::io("rename to", path))
+    }
+
+    /// Whether the archive answers and has something else now, or is not to be had at all.
+    fn gone(suite: &Suite, pin: &Pin, source: AptError) -> Error {
+        let package = format!("{} {}", pin.name, pin.version);
+        match suite.candidate(&pin.name, &pin.arch, false) {
+            Ok(found) if found.sha256 != pin.sha256 => Error::Gone { package, now: found.version },
+            Err(AptError::NoPackage { .. }) => Error::Gone { package, now: "another package".to_owned() },
+            _ => Error::Package { package, source },
+        }
     }
 
     /// What a suite has now under a package's name; with `fresh`, after asking the archive.
@@ -107,6 +133,7 @@ mod tests {
             suite: "none".into(),
             sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".into(),
             size: 3,
+            file: "pool/a.deb".into(),
             source: "a".into(),
             source_version: "1".into(),
             built_using: Vec::new(),

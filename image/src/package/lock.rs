@@ -1,5 +1,7 @@
 //! Which packages a board is made of, exactly: one committed file a board, written by `sosna-image lock`.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -31,6 +33,9 @@ pub struct Pin {
     pub sha256: String,
     /// Bytes of the package file.
     pub size: u64,
+    /// The package file's path in the archive: it stays there for a while after the suite has a newer one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub file: String,
     /// The source package.
     pub source: String,
     /// The source package's version.
@@ -38,6 +43,23 @@ pub struct Pin {
     /// Further source packages that it contains parts of, as `name version`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub built_using: Vec<String>,
+}
+
+/// A package that the archive has in another version than it was pinned in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Its name now.
+    pub package: String,
+    /// The version that was pinned.
+    pub pinned: String,
+    /// The version that there is.
+    pub current: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} instead of {}", self.package, self.current, self.pinned)
+    }
 }
 
 // === impl Pin ===
@@ -81,6 +103,20 @@ impl Lock {
         Ok(format!("# Written by `sosna-image lock`: do not edit.\n{text}"))
     }
 
+    /// How another lock of the same board differs from this one.
+    #[must_use]
+    pub fn changes(&self, current: &Self) -> Vec<Change> {
+        // Both are in the order in which the board names its packages; the kernel's name has its version in it.
+        let both = self.packages.iter().zip(&current.packages);
+        both.filter(|(pinned, current)| pinned.sha256 != current.sha256)
+            .map(|(pinned, current)| Change {
+                package: current.name.clone(),
+                pinned: pinned.version.clone(),
+                current: current.version.clone(),
+            })
+            .collect()
+    }
+
     /// The first package whose name begins so.
     #[must_use]
     pub fn find(&self, prefix: &str) -> Option<&Pin> {
@@ -102,6 +138,7 @@ mod tests {
             suite: "trixie".into(),
             sha256: "ab".repeat(32),
             size: 3,
+            file: "pool/a.deb".into(),
             source: "s".into(),
             source_version: "2".into(),
             built_using: vec!["c 3".into()],

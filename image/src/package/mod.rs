@@ -6,4 +6,4 @@ mod lock;
 
 pub use archive::{Content, Entry, read};
 pub use cache::Cache;
-pub use lock::{Lock, Pin};
+pub use lock::{Change, Lock, Pin};

@@ -70,6 +70,10 @@ pub(super) fn print(done: &[Done], budget: &Budget) {
         println!("\nnot run:");
         parts.iter().chain(&all.skipped).for_each(|line| println!("  {line}"));
     }
+    if !all.pins_gone.is_empty() {
+        println!("\nPINS GONE (`sosna-image lock image/boards/*.toml` pins anew what the archive has):");
+        all.pins_gone.iter().for_each(|line| println!("  {line}"));
+    }
     println!("\n{}", all.closing());
 }
 

@@ -95,7 +95,8 @@ fn with_mounted<T>(
 ) -> Result<T, BootError> {
     let partition = on_disk(disk, BOOT)?;
     let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mounts::device(&partition.device, "vfat", Path::new(MOUNT), flags, "umask=0077")?;
+    // One table of characters for both forms of names: ours need no other, and each is a module.
+    mounts::device(&partition.device, "vfat", Path::new(MOUNT), flags, "umask=0077,iocharset=cp437")?;
     let done = work();
     mounts::remove(Path::new(MOUNT)).map_err(|source| BootError::File { path: MOUNT.into(), source })?;
     done

@@ -22,7 +22,7 @@ pub use verity::VerityError;
 use crate::{
     console,
     disk::{self, DiskError},
-    modules,
+    modules::{ModuleError, Modules},
     mounts::{self, Mount, MountError},
     power,
 };
@@ -111,12 +111,13 @@ fn into_slot() -> Result<Infallible, FirstError> {
         mount.make()?;
     }
     // A module that is missing shows at the disk or the device mapper; its message must be above theirs.
-    for error in modules::load_all(Path::new("/modules")) {
-        console::say(&console::chain(&error));
-    }
+    let (mut modules, wrong) = Modules::open(Path::new("/modules"));
+    tell(wrong);
+    tell(modules.load_always());
     let text = std::fs::read_to_string("/proc/cmdline").map_err(FirstError::ReadCommandLine)?;
     let line = CommandLine::parse(&text)?;
-    let partition = disk::wait_for(line.slot.partition(), DISK)?;
+    // A controller brings its bus, and the bus its disk.
+    let partition = disk::wait_for(line.slot.partition(), DISK, || tell(modules.look()))?;
     let device = verity::open(line.slot.partition(), &partition.device, &line.verity)?;
     open(&device).map_err(|source| FirstError::Refused {
         slot: line.slot,
@@ -125,6 +126,10 @@ fn into_slot() -> Result<Infallible, FirstError> {
         source,
     })?;
     Ok(root::switch(Path::new(SLOT), MOUNTS.map(|mount| mount.at).as_slice(), PROGRAM)?)
+}
+
+fn tell(wrong: Vec<ModuleError>) {
+    wrong.iter().for_each(|error| console::say(&console::chain(error)));
 }
 
 /// Mounts the slot and reads its program once, whole: a block that does not fit is to show here, where it has a name,

@@ -72,6 +72,8 @@ pub struct Facts {
     pub slot: String,
     /// The kernel that runs.
     pub kernel: String,
+    /// How many kernel modules are loaded.
+    pub modules: usize,
     /// Whether the boot image is what the slot was composed with: `sound`, `differs: …`; empty until it is known.
     pub boot_image: String,
     /// The data area: ready, or why it is held.
@@ -151,6 +153,7 @@ impl Facts {
         for (name, value) in [
             ("board", self.board.clone()),
             ("kernel", self.kernel.clone()),
+            ("modules", self.modules.to_string()),
             ("boot", if self.boot_image.is_empty() { "unchecked".into() } else { self.boot_image.clone() }),
             ("data", self.data.clone()),
             ("agent", self.agent.clone()),

@@ -21,6 +21,7 @@ pub use report::{BOOT, BootReport};
 use crate::{
     console,
     first::STAGE,
+    modules::{self, Events, ModuleError, Modules},
     net::{self, wifi},
     power,
     status::{self, Health, Shared},
@@ -77,8 +78,11 @@ pub fn run(config: Config) -> ! {
     // Ctrl-Alt-Del becomes a signal, too.
     let _ = nix::sys::reboot::set_cad_enabled(false);
     let shared = Shared::default();
-    let prepared = prepare::prepare(&config.identity, &shared);
+    let mut prepared = prepare::prepare(&config.identity, &shared);
     report::write(&shared);
+    if let Some((modules, events)) = prepared.drivers.take() {
+        follow_hardware(modules, events, shared.clone());
+    }
     let pulse = net::start(&prepared.device, &shared);
     let (facts, health) = (shared.clone(), config.health);
     let show = move || status::show(&facts, health);
@@ -90,4 +94,18 @@ pub fn run(config: Config) -> ! {
     let child = child::Child::new(config.program, config.arguments, environment);
     let end = supervise::Supervisor::new(signals, child, pulse, shared, &prepared, config.identity).run();
     power::now(end)
+}
+
+/// Hardware that is plugged in later gets its driver; the network finds its card by itself then.
+fn follow_hardware(modules: Modules, events: Events, shared: Shared) {
+    let follow = move || {
+        let told = |wrong: &[ModuleError]| {
+            wrong.iter().for_each(|error| shared.remark(console::chain(error)));
+            shared.facts().modules = modules::count();
+            report::write(&shared);
+        };
+        let Err(error) = modules.follow(&events, told);
+        shared.remark(format!("hardware that comes later gets no driver: {error}"));
+    };
+    let _ = thread::Builder::new().name("drivers".into()).stack_size(256 * 1024).spawn(follow);
 }

@@ -18,7 +18,7 @@ use crate::{
         data::{self, Wish},
     },
     first::CommandLine,
-    modules,
+    modules::{self, Events, Modules},
     mounts::Mount,
     status::Shared,
     sysfs,
@@ -50,7 +50,9 @@ const EFI: Mount =
     Mount { kind: "efivarfs", at: "/sys/firmware/efi/efivars", flags: NO_DEVICES, options: "" };
 
 /// What the kernel is told before strangers' programs run.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
+    // An image has no program that the kernel could ask for modules: it need not try.
+    ("kernel/modprobe", "\n"),
     ("kernel/kptr_restrict", "1"),
     ("kernel/dmesg_restrict", "1"),
     // A kernel that has lost its way restarts.
@@ -70,6 +72,8 @@ pub(super) struct Prepared {
     pub(super) device: DeviceConfig,
     /// Whether the data area is mounted.
     pub(super) has_data: bool,
+    /// The slot's drivers, and the kernel's word about hardware that comes.
+    pub(super) drivers: Option<(Modules, Events)>,
 }
 
 /// Made once there is an identity on the data area.
@@ -78,9 +82,7 @@ pub(super) const HAD_IDENTITY: &str = "/data/system/had-identity";
 pub(super) fn prepare(identity: &Path, shared: &Shared) -> Prepared {
     mount_all(shared);
     shared.facts().kernel = sysfs::text("/proc/sys/kernel/osrelease").unwrap_or_default();
-    for error in modules::load_all(Path::new("/usr/lib/modules")) {
-        shared.remark(console::chain(&error));
-    }
+    let drivers = load_modules(shared);
     // Only with its module there is such a file system; only on such firmware there is its folder.
     if Path::new(EFI.at).exists() {
         tell(shared, EFI.make());
@@ -113,7 +115,24 @@ pub(super) fn prepare(identity: &Path, shared: &Shared) -> Prepared {
             shared.remark(format!("the time was not saved: {error}"));
         }
     }
-    Prepared { disk, device, has_data }
+    Prepared { disk, device, has_data, drivers }
+}
+
+/// What comes later is heard from before the first look on.
+fn load_modules(shared: &Shared) -> Option<(Modules, Events)> {
+    let events = Events::listen()
+        .map_err(|error| shared.remark(format!("hardware that comes later gets no driver: {error}")))
+        .ok();
+    let (mut modules, mut wrong) = Modules::open(Path::new("/usr/lib/modules"));
+    wrong.extend(modules.load_always());
+    wrong.extend(modules.look());
+    for error in wrong {
+        shared.remark(console::chain(&error));
+    }
+    let count = modules::count();
+    console::say(&format!("{count} kernel modules are loaded"));
+    shared.facts().modules = count;
+    Some((modules, events?))
 }
 
 fn mount_all(shared: &Shared) {
@@ -146,7 +165,7 @@ fn find_disk(shared: &Shared) -> Option<String> {
         let mut facts = shared.facts();
         (facts.slot, facts.board, facts.version) = (line.slot.to_string(), line.board, line.version);
         drop(facts);
-        disk::wait_for(line.slot.partition(), Duration::from_secs(10)).map_err(|e| console::chain(&e))
+        disk::wait_for(line.slot.partition(), Duration::from_secs(10), || {}).map_err(|e| console::chain(&e))
     });
     found.map(|partition| partition.disk).map_err(|error| shared.remark(error)).ok()
 }

@@ -1,6 +1,10 @@
 //! How the device started, for the agent, which tells its hub: `/run/sosna/boot.json`.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +27,8 @@ pub struct BootReport {
     pub version: String,
     /// The kernel that runs (`uname -r`).
     pub kernel: String,
+    /// How many kernel modules are loaded.
+    pub modules: usize,
     /// `sound`, `differs: …`, or `unchecked` with or without a reason.
     pub boot_image: String,
     /// The data area in words: ready, or why it is held.
@@ -54,6 +60,7 @@ impl BootReport {
             slot: facts.slot.clone(),
             version: facts.version.clone(),
             kernel: facts.kernel.clone(),
+            modules: facts.modules,
             boot_image: or(&facts.boot_image),
             data: facts.data.clone(),
             held: facts.held,
@@ -61,8 +68,10 @@ impl BootReport {
     }
 }
 
-/// Writes what is known now.
+/// Writes what is known now; one thread after the other.
 pub(super) fn write(shared: &Shared) {
+    static WRITES: Mutex<()> = Mutex::new(());
+    let _turn = WRITES.lock().unwrap_or_else(PoisonError::into_inner);
     let report = BootReport::of(shared);
     let written = serde_json::to_vec(&report)
         .map_err(io::Error::other)

@@ -164,7 +164,7 @@ fn run(command: &mut Command) {
 
 fn initramfs(kit: &Kit, folder: &Path) {
     let tree = folder.join("initramfs.tree");
-    kit.modules(&["virtio_blk", "dm-verity", "squashfs"], &tree.join("modules"));
+    kit.modules(&["dm-verity", "squashfs"], &["virtio_blk"], &tree.join("modules"));
     for empty in ["dev", "proc", "sys", "run", "slot"] {
         fs::create_dir_all(tree.join(empty)).unwrap();
     }
@@ -236,9 +236,10 @@ fn squashfs(kit: &Kit, folder: &Path, slot: &Path, template: &Path, wishes: &Wis
         fs::copy(from, tree.join(to)).unwrap();
         fs::set_permissions(tree.join(to), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let names = ["virtio_net", "vfat", "nls_ascii", "nls_cp437", "i6300esb", "button", "evdev", "overlay"];
-    let names: Vec<_> = names.iter().chain(wishes.modules).copied().collect();
-    kit.modules(&names, &tree.join("usr/lib/modules"));
+    let always = ["vfat", "nls_cp437", "overlay"];
+    let always: Vec<_> = always.iter().chain(wishes.modules).copied().collect();
+    let drivers = ["virtio_net", "i6300esb", "button", "evdev"];
+    kit.modules(&always, &drivers, &tree.join("usr/lib/modules"));
     if let Some(furnish) = wishes.furnish {
         furnish(kit, &tree);
     }

@@ -106,7 +106,7 @@ fn find(flavour: &str, with_wireless: bool) -> Result<Kit, String> {
         tools,
         e2fsck,
         init: programs.join("sosna-init"),
-        stand_in: programs.join("examples/stand-in"),
+        stand_in: programs.join("stand-in"),
     })
 }
 
@@ -157,7 +157,8 @@ fn build(tree: &Tree) -> PathBuf {
     let target = "x86_64-unknown-linux-gnu";
     let done = Command::new(env!("CARGO"))
         .current_dir(tree.root())
-        .args(["build", "--quiet", "--package", "sosna-boot", "--bin", "sosna-init", "--example", "stand-in"])
+        .args(["build", "--quiet", "--package", "sosna-boot", "--bin", "sosna-init"])
+        .args(["--package", "sosna-boot-stand-in", "--bin", "stand-in"])
         .args(["--target", target])
         .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols -C opt-level=1")
         .status()
@@ -182,8 +183,9 @@ impl Kit {
         self.qemu.command()
     }
 
-    /// Copies modules with what they need into `folder`, and writes the order of loading.
-    pub(crate) fn modules(&self, names: &[&str], folder: &Path) {
+    /// Copies modules with what they need into `folder`, and writes the order of those that are always loaded and the
+    /// table of drivers, as `depmod` sees both.
+    pub(crate) fn modules(&self, always: &[&str], drivers: &[&str], folder: &Path) {
         fs::create_dir_all(folder).unwrap();
         let text = fs::read_to_string(self.modules.join("modules.dep")).unwrap();
         let stem = |path: &str| {
@@ -195,19 +197,38 @@ impl Kit {
             .filter_map(|line| line.split_once(':'))
             .map(|(path, needs)| (stem(path), (path, needs.split_whitespace().collect())))
             .collect();
-        let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
-        for name in names {
+        let files = |name: &str| -> Vec<&str> {
             let (path, needs) =
                 &table.get(&name.replace('-', "_")).unwrap_or_else(|| panic!("no module {name}"));
             // depmod names the nearest first.
-            for path in needs.iter().rev().chain([path]) {
-                if seen.insert(*path) {
-                    let file = path.rsplit('/').next().unwrap_or_default();
-                    fs::copy(self.modules.join(path), folder.join(file)).unwrap();
-                    order.push(file);
+            let all = needs.iter().rev().chain([path]);
+            all.map(|path| {
+                let file = path.rsplit('/').next().unwrap_or_default();
+                fs::copy(self.modules.join(path), folder.join(file)).unwrap();
+                file
+            })
+            .collect()
+        };
+        let (mut order, mut seen) = (String::new(), BTreeSet::new());
+        for file in always.iter().flat_map(|name| files(name)) {
+            if seen.insert(file) {
+                order.push_str(&format!("{file}\n"));
+            }
+        }
+        fs::write(folder.join("order"), order).unwrap();
+        let aliases = fs::read_to_string(self.modules.join("modules.alias")).unwrap();
+        let mut text = String::new();
+        for name in drivers {
+            text.push_str(&format!("{}\n", files(name).join(" ")));
+            for line in aliases.lines() {
+                let words: Vec<_> = line.split(' ').collect();
+                if let ["alias", pattern, module] = words.as_slice()
+                    && *module == name.replace('-', "_")
+                {
+                    text.push_str(&format!(" {pattern}\n"));
                 }
             }
         }
-        fs::write(folder.join("order"), order.join("\n") + "\n").unwrap();
+        fs::write(folder.join("drivers"), text).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -27,20 +27,26 @@ pub(crate) struct Machine {
 impl Machine {
     /// Starts the machine with more words for the kernel and more arguments for the emulator.
     pub(crate) fn start(kit: &Kit, disk: &Disk, name: &'static str, words: &str, arguments: &[&str]) -> Self {
-        let monitor = disk.folder().join(format!("{name}.monitor"));
-        let mut command: Command = kit.qemu();
+        let drive = format!("file={},format=raw,if=none,id=d", disk.image().display());
+        let mut command = kit.qemu();
         command
-            .args(["-M", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "256"])
-            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
-            .args(["-monitor", &format!("unix:{},server=on,wait=off", monitor.display())])
-            .args(["-drive", &format!("file={},format=raw,if=none,id=d", disk.image().display())])
-            .args(["-device", "virtio-blk-pci,drive=d"])
+            .args(["-M", "q35", "-drive", &drive, "-device", "virtio-blk-pci,drive=d"])
             .arg("-kernel")
             .arg(&kit.vmlinuz)
             .arg("-initrd")
             .arg(disk.initramfs())
             .args(["-append", &format!("{} {words}", disk.command_line)])
-            .args(arguments)
+            .args(arguments);
+        Self::begin(command, disk.folder(), name)
+    }
+
+    /// Starts an emulator that knows disk, kernel and devices already; it gets a processor, memory and a serial line.
+    pub(crate) fn begin(mut command: Command, folder: &Path, name: &'static str) -> Self {
+        let monitor = folder.join(format!("{name}.monitor"));
+        command
+            .args(["-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "256"])
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
+            .args(["-monitor", &format!("unix:{},server=on,wait=off", monitor.display())])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());

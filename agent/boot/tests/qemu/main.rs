@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod disk;
+mod drivers;
 mod kit;
 mod machine;
 mod wifi;

@@ -138,6 +138,7 @@ fn tell() -> io::Result<()> {
     say(&format!("child: mounts {}", points.join(" ")));
     say(&format!("child: controllers {}", read("/sys/fs/cgroup/cgroup.subtree_control")));
     say(&format!("child: boot {}", read(system::BOOT)));
+    say(&format!("child: drivers {}", drivers().join(" ")));
     say(&format!("child: host {}", read("/proc/sys/kernel/hostname")));
     say(&format!(
         "child: seed {}",
@@ -150,6 +151,18 @@ fn tell() -> io::Result<()> {
     let written = fs::write("/usr/bin/x", "").is_err();
     say(&format!("child: the slot {} be written", if written { "cannot" } else { "can" }));
     Ok(())
+}
+
+/// Network cards that are hardware, with their drivers.
+fn drivers() -> Vec<String> {
+    let card = |entry: fs::DirEntry| {
+        let driver = fs::read_link(entry.path().join("device/driver")).ok()?;
+        Some(format!("{}={}", entry.file_name().to_str()?, driver.file_name()?.to_str()?))
+    };
+    let mut all: Vec<_> =
+        fs::read_dir("/sys/class/net").into_iter().flatten().flatten().filter_map(card).collect();
+    all.sort();
+    all
 }
 
 /// Waits for addresses and tells what came.
