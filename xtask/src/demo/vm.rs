@@ -36,7 +36,7 @@ const DEVICES: [DeviceSpec; 3] = [
 const HERE: DeviceSpec = DeviceSpec { name: "here", owner: "anna", program: "sosna-agent" };
 
 /// Smaller than the demo with processes, and in fewer tiles: an emulated processor has a small part of a real one's
-/// speed, and most of a tile's time is POV-Ray's reading of the scene. Two replicas of three tiles are two for each.
+/// speed, and most of a tile's time is POV-Ray's reading of the scene.
 const RENDERING: Rendering = Rendering {
     name: "pines in the morning",
     tiles: 3,
