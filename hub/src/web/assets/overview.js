@@ -40,7 +40,7 @@ function deviceRow(device) {
     make("td", dot, make("span.name", device.hostname || "device"), make("small", address(device.address))),
     make("td", address(device.owner), device.labels.region ? make("small", device.labels.region) : ""),
     make("td", device.class, device.system ? make("small", `${device.system.board}, slot ${device.system.slot}, ${device.system.version}`) : "",
-      device.system && !["sound", "unchecked"].includes(device.system.boot_image) ? make("small.reason", device.system.boot_image) : ""),
+      device.system && device.system.boot_image !== "sound" && !device.system.boot_image.startsWith("unchecked") ? make("small.reason", device.system.boot_image) : ""),
     make("td", badge(device.state), make("small", device.online ? `${device.assignments} ${device.assignments === 1 ? "task" : "tasks"}` : "offline")),
     make("td.wide", loads),
     make("td.number", (score / 10).toFixed(1), make("small", `${valid} right, ${invalid} wrong, ${lost} lost`)),
