@@ -15,6 +15,7 @@ use crate::block::region::Region;
 use crate::block::tree::Tree;
 use crate::block::verity::{self, BLOCK, Root};
 use crate::block::{squashfs, uki};
+use crate::bootparts;
 use crate::compose::{BOOT, SLOT_A, SLOT_B};
 use crate::package::Lock;
 use crate::personal::{JOIN, PAYOUT_TO, Personal};
@@ -87,8 +88,22 @@ pub struct BootImage {
     pub root: String,
     /// What the slot really has.
     pub state: SlotState,
+    /// Whether its parts are those that a sound slot names.
+    pub parts: PartsState,
     /// The packages that the slot names, as `name version`.
     pub packages: Vec<String>,
+}
+
+/// Whether a boot image is the one that its slot was composed with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "is", content = "in")]
+pub enum PartsState {
+    /// It is.
+    Sound,
+    /// These parts are others, missing or new.
+    Differs(Vec<String>),
+    /// The slot is not sound, or names no parts.
+    Unchecked,
 }
 
 /// Whether a slot is what its boot image trusts.
@@ -166,10 +181,10 @@ impl Image {
         let boots = boot_images(&boot)?
             .into_iter()
             .map(|mut found| {
-                (found.state, found.packages) = self.slot(&found);
-                found
+                (found.state, found.packages, found.parts) = self.slot(&found, &boot)?;
+                Ok(found)
             })
-            .collect();
+            .collect::<Result<_, Error>>()?;
         let settings = Personal::settings(&boot)?;
         let networks = settings.wifi.map(|wifi| wifi.networks()).unwrap_or_default();
         Ok(Inspection {
@@ -205,14 +220,21 @@ impl Image {
         squashfs::read(&bytes)
     }
 
-    fn slot(&self, boot: &BootImage) -> (SlotState, Vec<String>) {
-        let tree = match self.slot_tree(boot) {
+    fn slot(
+        &self,
+        found: &BootImage,
+        boot: &Fat<ReadOnly>,
+    ) -> Result<(SlotState, Vec<String>, PartsState), Error> {
+        let tree = match self.slot_tree(found) {
             Ok(tree) => tree,
-            Err(error) => return (SlotState::Damaged(error.to_string()), Vec::new()),
+            Err(error) => {
+                return Ok((SlotState::Damaged(error.to_string()), Vec::new(), PartsState::Unchecked));
+            }
         };
         let lock = Self::lock(&tree).ok();
         let packages = lock.map_or_else(Vec::new, |lock| lock.packages);
-        (SlotState::Sound, packages.iter().map(|pin| format!("{} {}", pin.name, pin.version)).collect())
+        let packages = packages.iter().map(|pin| format!("{} {}", pin.name, pin.version)).collect();
+        Ok((SlotState::Sound, packages, parts(found, boot, &tree)?))
     }
 
     /// The slot's data, after its hash tree was computed anew and compared.
@@ -258,6 +280,26 @@ impl Join {
             uses: token.uses,
         })
     }
+}
+
+fn parts(found: &BootImage, boot: &Fat<ReadOnly>, tree: &Tree) -> Result<PartsState, Error> {
+    let Some(list) = tree.content(bootparts::LIST) else { return Ok(PartsState::Unchecked) };
+    let is_file = found.path.to_ascii_lowercase().ends_with(".efi");
+    let paths = match is_file {
+        true => vec![found.path.clone()],
+        false => boot.list(&found.path)?.into_iter().map(|(path, _)| path).collect(),
+    };
+    let mut files = Vec::new();
+    for path in paths {
+        let content = boot.read(&path)?.unwrap_or_default();
+        files.push((path, content));
+    }
+    let known = bootparts::of(files.iter().map(|(path, content)| (path.as_str(), content.as_slice())));
+    let wrong = match known {
+        Some(known) => bootparts::differences(&String::from_utf8_lossy(list), &known),
+        None => vec!["it is no boot image".to_owned()],
+    };
+    Ok(if wrong.is_empty() { PartsState::Sound } else { PartsState::Differs(wrong) })
 }
 
 /// A partition that cannot be changed through this: a damaged file system is read, never repaired.
@@ -325,6 +367,7 @@ fn describe(path: String, image: &[u8], command_line: String, kernel: Option<Str
         root: value("sosna.verity"),
         kernel,
         state: SlotState::Damaged("not looked at".to_owned()),
+        parts: PartsState::Unchecked,
         packages: Vec::new(),
         path,
         command_line,

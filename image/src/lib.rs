@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod board;
+pub mod bootparts;
 pub mod compose;
 mod error;
 pub mod flash;

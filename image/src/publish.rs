@@ -164,7 +164,7 @@ fn imager(board: &Board, boot: &BootImage, url: &str, sizes: &Sizes<'_>, epoch: 
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::inspect::SlotState;
+    use crate::inspect::{PartsState, SlotState};
 
     #[test]
     fn imagers_entry_has_all_that_its_schema_requires() {
@@ -179,6 +179,7 @@ mod tests {
             command_line: String::new(),
             root: String::new(),
             state: SlotState::Sound,
+            parts: PartsState::Unchecked,
             packages: Vec::new(),
         };
         let sizes = Sizes { image: 9, image_sha256: "ab", packed: 3, packed_sha256: "cd" };

@@ -6,49 +6,49 @@ mod standin;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use sosna_image::Error;
+use sosna_image::block::{fat::Fat, region::Region, uki};
 use sosna_image::board::Board;
 use sosna_image::compose::{self, Request, SLOT_A};
 use sosna_image::flash::{self, Target};
-use sosna_image::inspect::{Image, SlotState};
+use sosna_image::inspect::{Image, PartsState, SlotState};
 use sosna_image::package::Cache;
 use sosna_image::personal::{self, Interface, Personal, Secret, Wifi};
 use sosna_image::{publish, sources};
 
-fn compose_into(path: &Path) -> Result<(), Error> {
-    let board = Board::find("x86_64-uefi-cloud").unwrap();
-    let (agent, init) = (standin::program("amd64", "agent\n"), standin::program("amd64", "init\n"));
-    let request =
-        Request { board: &board, version: "0.1.0", agent: &agent, init: &init, epoch: 1_700_000_000 };
+const BOARD: &str = "x86_64-uefi-cloud";
+
+fn cache() -> Cache {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/tools/image");
-    compose::image(&request, &Personal::default(), None, &Cache::new(&tools, None), path, &|_| {}).map(drop)
+    Cache::new(&tools, None)
+}
+
+fn compose_into(board: &Board, path: &Path) {
+    let architecture = &board.description.architecture;
+    let (agent, init) = (standin::program(architecture, "agent\n"), standin::program(architecture, "init\n"));
+    let request = Request { board, version: "0.1.0", agent: &agent, init: &init, epoch: 1_700_000_000 };
+    compose::image(&request, &Personal::default(), None, &cache(), path, &|_| {}).unwrap();
 }
 
 /// A copy of an image that all tests of this file share; none, with a message, where packages cannot be had.
 fn image(test: &str, folder: &Path) -> Option<PathBuf> {
-    static SHARED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    static SHARED: OnceLock<Option<PathBuf>> = OnceLock::new();
     let shared = SHARED.get_or_init(|| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images.img");
-        match compose_into(&path) {
-            Ok(()) => Ok(path),
-            Err(error @ (Error::Package { .. } | Error::Hash { .. })) => Err(format!("{error:?}")),
-            Err(error) => panic!("{error:?}"),
-        }
+        compose_into(&standin::board(test, BOARD, &cache())?, &path);
+        Some(path)
     });
-    match shared {
-        Ok(shared) => {
-            let path = folder.join("sosna.img");
-            sosna_image::run::copy_sparse(shared, &path).unwrap();
-            Some(path)
-        }
-        Err(reason) => {
-            eprintln!("SKIPPED {test}: {reason}");
-            None
-        }
-    }
+    let Some(shared) = shared else {
+        eprintln!("SKIPPED {test}: there is no archive, as was said");
+        return None;
+    };
+    let path = folder.join("sosna.img");
+    sosna_image::run::copy_sparse(shared, &path).unwrap();
+    Some(path)
 }
 
 fn flip(path: &Path, at: u64) {
@@ -68,7 +68,8 @@ fn the_same_inputs_make_the_same_bytes_and_a_wrong_bit_is_found() {
         return;
     };
     let again = folder.path().join("again.img");
-    compose_into(&again).unwrap();
+    let Some(board) = standin::board("", BOARD, &cache()) else { panic!("it was there before") };
+    compose_into(&board, &again);
     assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap());
 
     let found = Image::open(&path).unwrap();
@@ -86,6 +87,49 @@ fn the_same_inputs_make_the_same_bytes_and_a_wrong_bit_is_found() {
     // Behind the slot nothing counts.
     flip(&path, slot + used + 100);
     assert_eq!(state(), SlotState::Sound);
+}
+
+/// Turns a bit in the middle of what `part` finds in a file of the boot partition.
+fn flip_in_boot(path: &Path, file: &str, part: impl Fn(&[u8]) -> Range<usize>) {
+    let partition = Image::open(path).unwrap().partition(compose::BOOT).unwrap().clone();
+    let disk = File::options().read(true).write(true).open(path).unwrap();
+    let fat = Fat::open(Region::new(disk, partition.start, partition.bytes)).unwrap();
+    let mut content = fat.read(file).unwrap().unwrap();
+    let range = part(&content);
+    content[range.start + range.len() / 2] ^= 4;
+    fat.write(file, &content).unwrap();
+    fat.finish().unwrap();
+}
+
+fn parts(path: &Path) -> PartsState {
+    Image::open(path).unwrap().inspect().unwrap().boots.remove(0).parts
+}
+
+#[test]
+fn a_wrong_bit_of_a_boot_image_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(path) = image("a_wrong_bit_of_a_boot_image_is_named", folder.path()) else { return };
+    assert_eq!(parts(&path), PartsState::Sound);
+    let file = Image::open(&path).unwrap().boot_images().unwrap()[0].path.clone();
+    for section in [".linux", ".initrd", ".text"] {
+        let place = |image: &[u8]| {
+            let found = uki::section(image, section).unwrap();
+            let start = found.as_ptr() as usize - image.as_ptr() as usize;
+            start..start + found.len()
+        };
+        flip_in_boot(&path, &file, place);
+        assert_eq!(parts(&path), PartsState::Differs(vec![section.to_owned()]));
+        flip_in_boot(&path, &file, place);
+    }
+    assert_eq!(parts(&path), PartsState::Sound);
+
+    let card = folder.path().join("card.img");
+    let test = "a_wrong_bit_of_a_boot_image_is_named (a device tree)";
+    let Some(board) = standin::board(test, "rpi", &cache()) else { return };
+    compose_into(&board, &card);
+    assert_eq!(parts(&card), PartsState::Sound);
+    flip_in_boot(&card, "slot-a/bcm2711-rpi-4-b.dtb", |tree| 0..tree.len());
+    assert_eq!(parts(&card), PartsState::Differs(vec!["bcm2711-rpi-4-b.dtb".to_owned()]));
 }
 
 #[test]
@@ -208,4 +252,38 @@ fn a_published_image_has_its_sums_map_sources_and_list() {
     let texts = sources::licences(&path, &out.join("licences")).unwrap();
     assert!(texts > 15, "{texts}");
     assert!(out.join("licences/common-licenses/GPL-2").is_file());
+}
+
+/// What a board's pins were, as they become when the archive has moved on.
+#[test]
+fn pins_that_are_gone_are_told_and_the_current_packages_can_be_taken() {
+    let test = "pins_that_are_gone_are_told_and_the_current_packages_can_be_taken";
+    let Some(mut board) = standin::board(test, BOARD, &cache()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Lists of its own, so that nothing is there already.
+    let cache = Cache::new(folder.path(), None);
+    let pin = board.lock.packages.iter_mut().find(|pin| pin.name == "base-files").unwrap();
+    // The suite does not name this version, but the file is still in its place.
+    let now = cache.candidate(&pin.suite, &pin.name, &pin.arch, false).unwrap();
+    pin.version = "0.old".to_owned();
+    if now.sha256 == pin.sha256 {
+        pin.file = now.file;
+        let file = cache.obtain(pin).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().len(), pin.size);
+        fs::remove_file(file).unwrap();
+    }
+    // Not even that.
+    let right = pin.sha256.clone();
+    pin.sha256 = "ab".repeat(32);
+    pin.file = "pool/main/b/base-files/base-files_0.old_amd64.deb".to_owned();
+    let error = cache.obtain(pin).unwrap_err();
+    assert!(matches!(error, Error::Gone { .. }), "{error:?}");
+    assert!(error.to_string().contains("--current") && error.to_string().contains("0.old"), "{error}");
+    let (current, changes) = board.current(&cache, 7).unwrap();
+    let change = changes.iter().find(|change| change.package == "base-files").unwrap();
+    assert_eq!(change.pinned, "0.old");
+    let found = current.lock.packages.iter().find(|pin| pin.name == "base-files").unwrap();
+    assert_eq!(found.version, change.current);
+    assert!(found.sha256 == right || changes.len() > 1, "the archive has moved on since it was pinned");
+    cache.obtain(found).unwrap();
 }

@@ -5,6 +5,7 @@
 //! Must never replace an identity: whatever happens to the data partition, a new one is made only where nothing was
 //! before, or where the owner asked for it.
 
+pub mod bootimage;
 pub mod clock;
 pub mod console;
 pub mod device;

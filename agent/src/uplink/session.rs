@@ -31,7 +31,7 @@ use super::{
     link::{Link, LinkError, LinkEvent, Target, split_address},
     sending::Sending,
 };
-use crate::{device, node::Node, stop::raised, store::StoreError, task::Engine};
+use crate::{device, node::Node, stop::raised, store::StoreError, system::Image, task::Engine};
 
 /// What the device listens to on the main listener.
 const KINDS: [Kind; 5] = [Kind::Hello, Kind::Work, Kind::Result, Kind::Pay, Kind::Ack];
@@ -201,6 +201,8 @@ struct Session<'a> {
     sending: Sending,
     renewal_tried: Option<Instant>,
     had_clock: bool,
+    /// What the hub was told of the image.
+    told: Option<Image>,
 }
 
 enum Never {}
@@ -220,6 +222,7 @@ impl<'a> Session<'a> {
             sending: Sending::new(now),
             renewal_tried: None,
             had_clock: engine.node.clock.trusted_ms().is_some(),
+            told: None,
         }
     }
 
@@ -366,6 +369,7 @@ impl<'a> Session<'a> {
         };
         let frame = node.store.seal_lossy(&node.hub, &hello)?;
         self.greeting = Some(nonce);
+        self.told = image;
         self.greetings += 1;
         self.greeted_at = Instant::now();
         // A greeting that cannot be queued is said again.
@@ -454,6 +458,10 @@ impl<'a> Session<'a> {
         }
         if self.welcome.is_none() {
             return Ok(());
+        }
+        // What the device started from was looked at in the meantime.
+        if self.greeting.is_none() && self.node.system.image() != self.told {
+            self.greet(link)?;
         }
         if !self.sending.check(Instant::now()) {
             return Err(End::NoProgress);

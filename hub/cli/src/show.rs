@@ -19,7 +19,8 @@ use crate::quantity::{show_duration, show_size};
 /// The image that a device runs.
 fn image(system: &DeviceSystem) -> String {
     let DeviceSystem { board, slot, version, boot_image } = system;
-    format!("{board} {version}, slot {slot}; boot image {boot_image}")
+    let warning = if boot_image.starts_with("differs") { "WARNING: " } else { "" };
+    format!("{board} {version}, slot {slot}; {warning}boot image {boot_image}")
 }
 
 /// A table without lines, its columns aligned.

@@ -52,6 +52,9 @@ pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
                     };
                     return Ok((false, vec![Effect::send(heard.device, &farewell)?]));
                 }
+                if let Some(system) = hello.system.filter(|system| system.boot_image.0.starts_with("differs")) {
+                    tracing::warn!(device = %heard.device, "the boot image of a device {}", system.boot_image.0);
+                }
                 let effects = greet(tx, &hub, heard.device, &hello).await?;
                 hub.metrics.messages_taken.add_one();
                 Ok((true, effects))

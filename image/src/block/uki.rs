@@ -103,6 +103,33 @@ pub fn section<'a>(image: &'a [u8], name: &str) -> Option<&'a [u8]> {
     image.get(at..at.checked_add(size)?)
 }
 
+/// The section that holds the kernel's command line.
+pub const COMMAND_LINE: &str = ".cmdline";
+/// The name under which [`parts`] gives what is before the sections.
+pub const HEADER_PART: &str = "header";
+
+/// All parts of an image with their names: the header, without the numbers that depend on the command line's length,
+/// and every section. None where it is not a PE file of 64 bits, or is cut off.
+#[must_use]
+pub fn parts(image: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+    let headers = headers(image)?;
+    let mut header = image.get(..headers.table)?.to_vec();
+    // SizeOfInitializedData, SizeOfImage, CheckSum.
+    for at in [8, 56, 64] {
+        header.get_mut(headers.optional + at..headers.optional + at + 4)?.fill(0);
+    }
+    let mut parts = vec![(HEADER_PART.to_owned(), header)];
+    let all: Vec<Section> = sections(image, &headers).collect();
+    if all.len() != headers.sections {
+        return None;
+    }
+    for section in all {
+        let (at, size) = (section.raw_at as usize, section.virtual_size.min(section.raw_size) as usize);
+        parts.push((section.name, image.get(at..at.checked_add(size)?)?.to_vec()));
+    }
+    Some(parts)
+}
+
 struct Section {
     name: String,
     virtual_size: u32,
@@ -206,6 +233,45 @@ mod tests {
         assert!(all.iter().all(|s| s.address % ALIGN == 0 && s.raw_at % 512 == 0));
         assert!(all.windows(2).all(|pair| pair[0].address + pair[0].virtual_size <= pair[1].address));
         assert_eq!(number(&image, headers.optional + 56).unwrap(), all[5].address + 0x2000);
+    }
+
+    /// A bit anywhere that counts changes a part; one in the command line changes that alone.
+    #[test]
+    fn parts_differ_where_a_bit_does_and_the_command_line_stands_apart() {
+        let (mut stub, kernel) = (stub(1024), vec![9; 3000]);
+        // Its own section behind the room for more headers.
+        stub.resize(1536, 3);
+        set(&mut stub, 0x58 + 240 + 20, 1024);
+        let parts_of = |command_line| Parts {
+            stub: &stub,
+            os_release: "VERSION_ID=1\n",
+            command_line,
+            uname: "6.12",
+            initramfs: b"rd",
+            kernel: &kernel,
+        };
+        let (one, other) = (build(&parts_of("quiet")).unwrap(), build(&parts_of(&"x ".repeat(600))).unwrap());
+        let without = |image: &[u8]| {
+            let mut all = parts(image).unwrap();
+            all.retain(|(name, _)| name != COMMAND_LINE);
+            all
+        };
+        assert_eq!(without(&one), without(&other));
+        assert_eq!(without(&one).len(), 6, "header, .text, .osrel, .uname, .initrd, .linux");
+        let linux = one.windows(3000).position(|bytes| bytes == kernel).unwrap();
+        let mut flipped = one.clone();
+        flipped[linux + 1000] ^= 1;
+        assert_ne!(without(&flipped), without(&one));
+        for cut in 0..one.len() {
+            let _ = parts(&one[..cut]);
+        }
+        for at in 0..1024 {
+            for bit in 0..8 {
+                let mut wrong = one.clone();
+                wrong[at] ^= 1 << bit;
+                let _ = parts(&wrong);
+            }
+        }
     }
 
     #[test]

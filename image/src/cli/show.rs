@@ -7,7 +7,7 @@ use serde_json::json;
 use sosna_image::Error;
 use sosna_image::board::Board;
 
-use sosna_image::inspect::{Image, SlotState};
+use sosna_image::inspect::{Image, PartsState, SlotState};
 
 use super::args::{BoardsArgs, InspectArgs};
 
@@ -70,6 +70,11 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<(), Error> {
             println!("  slot       {state}");
             println!("  root       {}", boot.root);
             println!("  boot image {}", boot.sha256);
+            match &boot.parts {
+                PartsState::Sound => println!("             is what the slot was composed with"),
+                PartsState::Differs(parts) => println!("             DIFFERS: {}", parts.join(", ")),
+                PartsState::Unchecked => println!("             unchecked: the slot does not say its parts"),
+            }
             if let Some(kernel) = &boot.kernel {
                 println!("  kernel     {kernel}");
             }
@@ -101,10 +106,12 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<(), Error> {
             println!("wireless networks {}", found.wifi.join(", "));
         }
     }
-    match damaged {
-        Some(boot) => {
-            Err(Error::malformed(args.image.display().to_string(), format!("slot {} is damaged", boot.slot)))
-        }
+    let wrong = |reason: String| Err(Error::malformed(args.image.display().to_string(), reason));
+    if let Some(boot) = damaged {
+        return wrong(format!("slot {} is damaged", boot.slot));
+    }
+    match found.boots.iter().find(|boot| matches!(boot.parts, PartsState::Differs(_))) {
+        Some(boot) => wrong(format!("{} is not the boot image that slot {} has", boot.path, boot.slot)),
         None => Ok(()),
     }
 }

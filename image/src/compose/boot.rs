@@ -11,6 +11,7 @@ use crate::block::disk::derive_guid;
 use crate::block::fat::Fat;
 use crate::block::uki;
 use crate::board::Boot;
+use crate::bootparts;
 use crate::personal::Personal;
 
 /// Which half of the disk a boot image belongs to.
@@ -44,38 +45,7 @@ impl System {
     /// # Errors
     /// [`Error::Malformed`]: a package lacks what is needed.
     pub fn boot_image(&self, request: &Request<'_>, slot: Slot) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        let command_line = self.command_line(request, slot);
-        match request.board.description.boot {
-            Boot::Uefi => {
-                let stub = if request.board.description.architecture == "arm64" {
-                    "linuxaa64.efi.stub"
-                } else {
-                    "linuxx64.efi.stub"
-                };
-                let image = uki::build(&uki::Parts {
-                    stub: self.parts.firmware(stub)?,
-                    os_release: &os_release(request),
-                    command_line: &command_line,
-                    uname: &self.parts.release,
-                    initramfs: &self.initramfs,
-                    kernel: &self.parts.kernel,
-                })?;
-                Ok(vec![(format!("EFI/Linux/{}", uki_name(request.version)), image)])
-            }
-            Boot::RaspberryPi => {
-                let folder = format!("slot-{}", slot.letter());
-                let mut files = vec![
-                    (format!("{folder}/vmlinuz"), gzip(&self.parts.kernel)?),
-                    (format!("{folder}/initrd"), self.initramfs.clone()),
-                    (format!("{folder}/cmdline.txt"), format!("{command_line}\n").into_bytes()),
-                    (format!("{folder}/os-release"), os_release(request).into_bytes()),
-                ];
-                for (name, tree) in &self.parts.device_trees {
-                    files.push((format!("{folder}/{name}"), tree.clone()));
-                }
-                Ok(files)
-            }
-        }
+        image(request, &self.parts, &self.initramfs, slot, &self.command_line(request, slot))
     }
 
     fn command_line(&self, request: &Request<'_>, slot: Slot) -> String {
@@ -91,6 +61,51 @@ impl System {
             request.version
         )
     }
+}
+
+/// A boot image with this command line.
+pub(super) fn image(
+    request: &Request<'_>,
+    parts: &Parts,
+    initramfs: &[u8],
+    slot: Slot,
+    command_line: &str,
+) -> Result<Files, Error> {
+    match request.board.description.boot {
+        Boot::Uefi => {
+            let is_arm = request.board.description.architecture == "arm64";
+            let image = uki::build(&uki::Parts {
+                stub: parts.firmware(if is_arm { "linuxaa64.efi.stub" } else { "linuxx64.efi.stub" })?,
+                os_release: &os_release(request),
+                command_line,
+                uname: &parts.release,
+                initramfs,
+                kernel: &parts.kernel,
+            })?;
+            Ok(vec![(format!("EFI/Linux/{}", uki_name(request.version)), image)])
+        }
+        Boot::RaspberryPi => {
+            let folder = format!("slot-{}", slot.letter());
+            let mut files = vec![
+                (format!("{folder}/vmlinuz"), gzip(&parts.kernel)?),
+                (format!("{folder}/initrd"), initramfs.to_vec()),
+                (format!("{folder}/cmdline.txt"), format!("{command_line}\n").into_bytes()),
+                (format!("{folder}/os-release"), os_release(request).into_bytes()),
+            ];
+            for (name, tree) in &parts.device_trees {
+                files.push((format!("{folder}/{name}"), tree.clone()));
+            }
+            Ok(files)
+        }
+    }
+}
+
+/// The list of its parts for the slot, whose own hash only the command line depends on.
+pub(super) fn list(request: &Request<'_>, parts: &Parts, initramfs: &[u8]) -> Result<String, Error> {
+    let files = image(request, parts, initramfs, Slot::A, "")?;
+    let parts = bootparts::of(files.iter().map(|(path, content)| (path.as_str(), content.as_slice())));
+    let parts = parts.ok_or_else(|| Error::malformed("the boot image", "its parts cannot be told apart"))?;
+    Ok(bootparts::text(&parts))
 }
 
 /// The file name of a unified image of a version that needs no trial.

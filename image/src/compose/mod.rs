@@ -97,12 +97,6 @@ pub fn system(request: &Request<'_>, cache: &Cache, progress: &dyn Fn(&str)) -> 
     let parts = Parts::obtain(request.board, cache, progress)?;
     progress("resolving kernel modules");
     let (first, second) = parts.modules(&request.board.description)?;
-    progress("composing the slot");
-    let (slot, root) = slot::compose(request, &parts, &second)?;
-    let room = request.board.description.sizes.slot << 20;
-    if slot.len() as u64 > room {
-        return Err(Error::Room { what: "the slot".to_owned(), needed: slot.len() as u64, room });
-    }
     progress("composing the initramfs");
     let mut tree = Tree::new();
     for folder in ["dev", "proc", "sys", "run", "slot"] {
@@ -111,6 +105,12 @@ pub fn system(request: &Request<'_>, cache: &Cache, progress: &dyn Fn(&str)) -> 
     tree.file("init", 0o755, request.init);
     slot::add_modules(&mut tree, "modules", &first);
     let initramfs = cpio::compressed(&tree, request.epoch)?;
+    progress("composing the slot");
+    let (slot, root) = slot::compose(request, &parts, &second, &boot::list(request, &parts, &initramfs)?)?;
+    let room = request.board.description.sizes.slot << 20;
+    if slot.len() as u64 > room {
+        return Err(Error::Room { what: "the slot".to_owned(), needed: slot.len() as u64, room });
+    }
     let shipped: BTreeSet<&str> =
         first.modules.iter().chain(&second.modules).map(|module| module.file.as_str()).collect();
     let (modules, modules_always) = (shipped.len(), first.always.len() + second.always.len());

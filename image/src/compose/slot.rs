@@ -8,6 +8,7 @@ use crate::block::modules::Stage;
 use crate::block::tree::Tree;
 use crate::block::verity::{self, Root};
 use crate::block::{ext4, squashfs};
+use crate::bootparts;
 use crate::sbom;
 
 /// Folders that are mounted over.
@@ -18,8 +19,10 @@ pub(super) fn compose(
     request: &Request<'_>,
     parts: &Parts,
     modules: &Stage,
+    boot_parts: &str,
 ) -> Result<(Vec<u8>, Root), Error> {
-    let tree = tree(request, parts, modules)?;
+    let mut tree = tree(request, parts, modules)?;
+    tree.file(bootparts::LIST, 0o644, boot_parts);
     let mut bytes = squashfs::write(&tree, request.epoch)?;
     // Any salt does; this one follows from the content, so that two versions never share a block's hash.
     let salt = Sha256::new().chain_update("sosna slot").chain_update(&bytes).finalize().into();

@@ -1,5 +1,28 @@
 //! Stand-ins for `sosna-init` and the agent: the smallest static programs there are, made here from machine code so
-//! that no cross compiler is needed. They write one line and switch the machine off.
+//! that no cross compiler is needed. They write one line and switch the machine off. And what all tests need of boards.
+
+use sosna_image::Error;
+use sosna_image::board::Board;
+use sosna_image::package::Cache;
+
+/// The board with its pinned packages, or with the current ones, which is said, where the archive has moved on. None,
+/// which is said, too, where there is no archive.
+pub(crate) fn board(test: &str, name: &str, cache: &Cache) -> Option<Board> {
+    match Board::find(name).unwrap().obtainable(cache) {
+        Ok((board, changes)) => {
+            if !changes.is_empty() {
+                let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+                eprintln!("PINS GONE: {name}: tested with {}", changes.join(", "));
+            }
+            Some(board)
+        }
+        Err(error @ (Error::Package { .. } | Error::Hash { .. })) => {
+            eprintln!("SKIPPED {test}: {error:?}");
+            None
+        }
+        Err(error) => panic!("{error:?}"),
+    }
+}
 
 /// Debian's name of an architecture, and the line; returns an ELF file.
 pub(crate) fn program(architecture: &str, line: &str) -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError, TryLockError},
 };
 
 use nix::mount::MsFlags;
@@ -15,6 +16,8 @@ use crate::mounts::{self, MountError};
 
 /// Where copies of the files lie while the system runs, in memory.
 pub const COPIES: &str = "/run/sosna";
+/// A partition that is mounted to be read cannot be mounted to be written: one after the other.
+static TURN: Mutex<()> = Mutex::new(());
 const MOUNT: &str = "/boot";
 const FOLDER: &str = "/boot/sosna";
 /// What an owner writes fits easily.
@@ -55,6 +58,20 @@ pub fn read(disk: &str) -> Result<Option<Wish>, BootError> {
     })
 }
 
+/// Looks at the boot partition, mounted at the folder that `work` is given.
+///
+/// # Errors
+/// [`BootError`].
+pub fn look<T>(disk: &str, work: impl FnOnce(&Path) -> Result<T, BootError>) -> Result<T, BootError> {
+    with_mounted(disk, MsFlags::MS_RDONLY, || work(Path::new(MOUNT)))
+}
+
+/// Whether somebody uses the boot partition now, which may take seconds.
+#[must_use]
+pub fn is_busy() -> bool {
+    matches!(TURN.try_lock(), Err(TryLockError::WouldBlock))
+}
+
 /// Removes a file of the owner's that has done its work, the copy with it. One that is not there is no error.
 ///
 /// # Errors
@@ -93,6 +110,7 @@ fn with_mounted<T>(
     flags: MsFlags,
     work: impl FnOnce() -> Result<T, BootError>,
 ) -> Result<T, BootError> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let partition = on_disk(disk, BOOT)?;
     let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     // One table of characters for both forms of names: ours need no other, and each is a module.

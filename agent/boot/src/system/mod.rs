@@ -14,11 +14,17 @@ mod signals;
 mod supervise;
 mod watchdog;
 
-use std::{ffi::OsString, path::PathBuf, thread};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 pub use report::{BOOT, BootReport};
 
 use crate::{
+    bootimage::{self, Verdict},
     console,
     first::STAGE,
     modules::{self, Events, ModuleError, Modules},
@@ -54,6 +60,9 @@ pub const ENROLLED: &str = "/run/sosna/enrolled";
 /// What the network costs, for the agent: the cards and which one is the way out, as JSON.
 pub const NETWORK: &str = "/run/sosna/network.json";
 
+/// A device without a hub is checked, too.
+const UNTIL_CHECK: Duration = Duration::from_secs(60);
+
 /// Whether this process was started by the first stage as PID 1, or by that to become the supplicant of a wireless
 /// card.
 #[must_use]
@@ -83,6 +92,9 @@ pub fn run(config: Config) -> ! {
     if let Some((modules, events)) = prepared.drivers.take() {
         follow_hardware(modules, events, shared.clone());
     }
+    if let Some(disk) = prepared.disk.clone() {
+        check_boot_image(disk, shared.clone());
+    }
     let pulse = net::start(&prepared.device, &shared);
     let (facts, health) = (shared.clone(), config.health);
     let show = move || status::show(&facts, health);
@@ -108,4 +120,32 @@ fn follow_hardware(modules: Modules, events: Events, shared: Shared) {
         shared.remark(format!("hardware that comes later gets no driver: {error}"));
     };
     let _ = thread::Builder::new().name("drivers".into()).stack_size(256 * 1024).spawn(follow);
+}
+
+/// Compares the boot image with what the slot says of it, once the device has done what it was started for.
+fn check_boot_image(disk: String, shared: Shared) {
+    let check = move || {
+        let begun = Instant::now();
+        let is_settled = |shared: &Shared| {
+            let facts = shared.facts();
+            facts.held || facts.health.as_ref().is_some_and(|health| health.connected)
+        };
+        while !is_settled(&shared) && begun.elapsed() < UNTIL_CHECK {
+            thread::sleep(Duration::from_millis(500));
+        }
+        // Behind everybody else, but not for ever: the boot partition is in use meanwhile.
+        // SAFETY: no memory is passed; 0 is this thread.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+        let verdict = bootimage::check(&disk);
+        let text = verdict.to_string();
+        if let Verdict::Differs(_) = verdict {
+            shared
+                .remark(format!("WARNING: the boot image is not what this system was composed with: {text}"));
+        } else {
+            console::say(&format!("the boot image is {text}"));
+        }
+        shared.facts().boot_image = text;
+        report::write(&shared);
+    };
+    let _ = thread::Builder::new().name("boot-image".into()).stack_size(256 * 1024).spawn(check);
 }

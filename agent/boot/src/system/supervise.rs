@@ -212,6 +212,10 @@ impl Supervisor {
             return;
         }
         let Some(disk) = &self.disk else { return };
+        // This loop feeds the watchdog, and does not wait for anybody.
+        if boot::is_busy() {
+            return;
+        }
         self.token_kept = false;
         match boot::remove(disk, "join") {
             Ok(()) => console::say("enrolled: the join token is removed from the boot partition"),

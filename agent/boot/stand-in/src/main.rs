@@ -103,8 +103,15 @@ fn run() -> io::Result<()> {
         _ => {}
     }
     say("child: waits");
+    let told = || system::BootReport::load().ok().flatten().map(|report| report.boot_image);
+    let mut known = told();
     loop {
-        thread::sleep(Duration::from_secs(60));
+        thread::sleep(Duration::from_secs(1));
+        let now = told();
+        if now != known {
+            say(&format!("child: told {}", now.as_deref().unwrap_or_default()));
+            known = now;
+        }
     }
 }
 

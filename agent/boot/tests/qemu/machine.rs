@@ -5,7 +5,10 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +16,11 @@ use std::{
 use crate::{disk::Disk, kit::Kit};
 
 /// Software emulation on a busy machine; nothing waits this long when all is well.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
+/// On a machine that is busy the kernel finds that its timer does not tick, and gives up.
+pub(crate) const UNHURRIED: &str = "no_timer_check";
+/// One machine at a time: each takes a processor for itself.
+static TURN: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Machine {
     child: Child,
@@ -22,6 +29,7 @@ pub(crate) struct Machine {
     monitor: PathBuf,
     started: Instant,
     name: &'static str,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Machine {
@@ -35,13 +43,14 @@ impl Machine {
             .arg(&kit.vmlinuz)
             .arg("-initrd")
             .arg(disk.initramfs())
-            .args(["-append", &format!("{} {words}", disk.command_line)])
+            .args(["-append", &format!("{} {UNHURRIED} {words}", disk.command_line)])
             .args(arguments);
         Self::begin(command, disk.folder(), name)
     }
 
     /// Starts an emulator that knows disk, kernel and devices already; it gets a processor, memory and a serial line.
     pub(crate) fn begin(mut command: Command, folder: &Path, name: &'static str) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let monitor = folder.join(format!("{name}.monitor"));
         command
             .args(["-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "256"])
@@ -61,7 +70,7 @@ impl Machine {
                 }
             }
         });
-        Self { child, lines, heard: String::new(), monitor, started: Instant::now(), name }
+        Self { child, lines, heard: String::new(), monitor, started: Instant::now(), name, _turn: turn }
     }
 
     /// Waits for a line that contains `wanted` and returns it.
@@ -82,6 +91,14 @@ impl Machine {
                     panic!("{}: ended before {wanted:?}; heard:\n{}", self.name, self.heard)
                 }
             }
+        }
+    }
+
+    /// The same where its place among other lines is not known: it may have been heard already.
+    pub(crate) fn expect_at_any_time(&mut self, wanted: &str) -> String {
+        match self.heard.lines().find(|line| line.contains(wanted)) {
+            Some(line) => line.to_owned(),
+            None => self.expect(wanted),
         }
     }
 
