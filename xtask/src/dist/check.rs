@@ -44,7 +44,10 @@ pub enum CheckError {
     },
 }
 
-/// What starts programs of an architecture: nothing, or an emulator; else why there is none.
+/// What starts programs of an architecture: nothing, or an emulator.
+///
+/// # Errors
+/// Why there is none, in words.
 pub fn starter(tree: &Tree, architecture: Architecture) -> Result<Option<Command>, String> {
     if Architecture::here() == Some(architecture) {
         return Ok(None);

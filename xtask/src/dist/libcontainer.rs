@@ -11,7 +11,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::DistError;
+use super::{Architecture, DistError};
 use crate::exec;
 use crate::paths::Tree;
 
@@ -51,6 +51,8 @@ fn source(tree: &Tree) -> Result<PathBuf, DistError> {
     let unknown = || DistError::Crate(CRATE.0, CRATE.1);
     let mut command = exec::cargo();
     command.current_dir(tree.root()).args(["metadata", "--format-version", "1", "--locked"]);
+    // Nothing is unpacked that only other systems need.
+    command.args(["--filter-platform", Architecture::Armv7.target()]);
     let said = command.output()?;
     let metadata: Value = serde_json::from_slice(&said.stdout).map_err(|_| unknown())?;
     let packages = metadata["packages"].as_array().ok_or_else(unknown)?;

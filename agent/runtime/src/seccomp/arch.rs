@@ -140,6 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::useless_conversion, reason = "they have 32 bits on ARM")]
     fn numbers_are_the_ones_of_the_c_library() {
         let native = Architecture::native().unwrap();
         for (name, number) in [
