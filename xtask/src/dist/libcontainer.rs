@@ -32,7 +32,8 @@ const EDITS: [(&str, &str, &str); 5] = [
     ("src/syscall/linux.rs", "libc::SYS_setgroups,", "libc::SYS_setgroups32,"),
 ];
 
-/// Makes cargo take the edited crate. Cargo.lock stays as it is: cargo is given a copy.
+/// Makes cargo take the edited crate. Cargo.lock stays as it is: cargo is given a copy. It warns that the patch is not
+/// used: in the standard library's own graph, which it resolves as well, there is no such crate.
 pub(super) fn patch(tree: &Tree, command: &mut Command) -> Result<(), DistError> {
     let into = tree.target().join("cross").join(CRATE.0);
     edited(&source(tree)?, &into)?;
