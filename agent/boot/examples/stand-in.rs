@@ -27,7 +27,13 @@ fn main() -> ExitCode {
                     return None;
                 }
                 let device = fs::read_to_string("/data/agent/identity").ok()?;
-                Some(Health { device: Some(device), hub: Some("0xhub".into()), connected: true, tasks: 1 })
+                Some(Health {
+                    device: Some(device),
+                    hub: Some("0xhub".into()),
+                    connected: true,
+                    tasks: 1,
+                    ..Health::default()
+                })
             },
         })
     }

@@ -16,5 +16,5 @@ pub mod mounts;
 pub mod net;
 pub mod power;
 pub mod status;
-mod sysfs;
+pub mod sysfs;
 pub mod system;

@@ -239,6 +239,7 @@ impl Card {
             gateway: self.lease.as_ref().and_then(|lease| lease.gateway).map(|gateway| gateway.to_string()),
             cost: self.cost,
             metered: self.metered,
+            unanswered: matches!(&self.by, By::Dhcp { machine, .. } if machine.asks_in_vain()),
         }
     }
 }
