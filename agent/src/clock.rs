@@ -1,5 +1,6 @@
 //! The device's time: never below the build's and the last saved one, and trusted only once a hub has signed it
-//! over a nonce of ours. Machines without a battery clock start in 1970.
+//! over a nonce of ours. Machines without a battery clock start in 1970. Where the whole machine is ours, its clock
+//! follows.
 
 use std::sync::{
     Arc,
@@ -11,6 +12,9 @@ use sosna_host::clock::{Clock, SharedClock, SystemClock};
 /// No device that runs this program lives before this moment (1 November 2026), milliseconds since 1970.
 pub const NOT_BEFORE_MS: u64 = 1_793_491_200_000;
 
+/// Below this difference the machine's clock is left alone, milliseconds.
+const RIGHT_ENOUGH_MS: u64 = 2000;
+
 /// The one clock of an agent.
 #[derive(Debug, Clone)]
 pub struct DeviceClock(Arc<Inner>);
@@ -20,19 +24,26 @@ struct Inner {
     system: SystemClock,
     floor_ms: AtomicU64,
     trusted: AtomicBool,
+    /// Moves the machine's own clock, where that is ours to do.
+    machine: Option<MoveMachine>,
 }
+
+/// Sets the machine's clock to a time in milliseconds since 1970.
+pub type MoveMachine = fn(u64) -> std::io::Result<()>;
 
 // === impl DeviceClock ===
 
 impl DeviceClock {
-    /// The operating system's clock, raised to the last saved time where it lags behind.
+    /// The operating system's clock, raised to the last saved time where it lags behind. `machine` moves the machine's
+    /// clock once a hub has told the time; containers see that one.
     #[must_use]
-    pub fn new(saved_ms: Option<u64>) -> Self {
+    pub fn new(saved_ms: Option<u64>, machine: Option<MoveMachine>) -> Self {
         let floor = saved_ms.unwrap_or(0).max(NOT_BEFORE_MS);
         let clock = Self(Arc::new(Inner {
             system: SystemClock::default(),
             floor_ms: AtomicU64::new(floor),
             trusted: AtomicBool::new(false),
+            machine,
         }));
         if clock.0.system.now_ms() < floor {
             clock.0.system.set(floor);
@@ -42,8 +53,17 @@ impl DeviceClock {
 
     /// Takes a hub's signed time that answers a nonce of ours.
     pub fn learn(&self, hub_ms: u64) {
-        let floor = self.0.floor_ms.load(Ordering::Relaxed);
-        self.0.system.set(hub_ms.max(floor));
+        let now_ms = hub_ms.max(self.0.floor_ms.load(Ordering::Relaxed));
+        let system_ms = self.0.system.now_ms().saturating_add_signed(-self.0.system.offset_ms());
+        match self.0.machine {
+            Some(machine) if system_ms.abs_diff(now_ms) > RIGHT_ENOUGH_MS => {
+                self.0.system.set_with(now_ms, || match machine(now_ms) {
+                    Ok(()) => tracing::info!(system_ms, now_ms, "the machine's clock was wrong and is set"),
+                    Err(error) => tracing::warn!("the machine's clock stays wrong: {error}"),
+                });
+            }
+            _ => self.0.system.set(now_ms),
+        }
         self.0.trusted.store(true, Ordering::Relaxed);
     }
 
@@ -78,7 +98,7 @@ mod tests {
     #[test]
     fn time_never_falls_below_what_was_saved() {
         let far = NOT_BEFORE_MS + 400 * 24 * 3_600_000;
-        let clock = DeviceClock::new(Some(far));
+        let clock = DeviceClock::new(Some(far), None);
         assert!(clock.now_ms() >= far);
         assert_eq!(clock.trusted_ms(), None);
         assert!(clock.for_tls().is_none());

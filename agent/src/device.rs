@@ -136,6 +136,27 @@ fn memory_total() -> Result<u64, FileError> {
     })
 }
 
+/// Bytes of memory that this process takes: its share of all pages (PSS); none where the kernel does not tell.
+#[must_use]
+pub fn own_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let kib: u64 = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:"))?
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(kib * 1024)
+}
+
+/// Which boot of the machine this is; empty where the kernel does not tell.
+#[must_use]
+pub fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
 /// What people call the device: what its owner configured, else the machine's host name; cut to what the protocol
 /// carries.
 #[must_use]
@@ -169,5 +190,6 @@ mod tests {
     fn the_class_has_a_level() {
         let class = class();
         assert!(class.arch == Arch::Riscv64 || class.level >= 1, "{class}");
+        assert!(own_memory().is_none_or(|bytes| bytes > 1 << 20));
     }
 }

@@ -193,8 +193,10 @@ pub async fn run(options: Options, hooks: Hooks) -> Result<(), AgentError> {
     if tokio::time::timeout(Duration::from_secs(4), uplink).await.is_err() {
         tracing::warn!("the line to the hub did not close in time");
     }
-    let now_ms = node.clock.now_ms();
-    node.store.write(|tx| tx.save_time(now_ms))?;
+    // A time that no hub has told may be decades ahead, and the device would never come back from it.
+    if let Some(now_ms) = node.clock.trusted_ms() {
+        node.store.write(|tx| tx.save_time(now_ms))?;
+    }
     let _ = std::fs::remove_file(status::socket_path(&node.data));
     Ok(())
 }
@@ -215,7 +217,8 @@ async fn start(
     let lock = FolderLock::take(data)?;
     let keys = Keys::load_or_create(data)?;
     let store = Arc::new(Store::open(data, keys.identity.clone())?);
-    let clock = DeviceClock::new(store.saved_time()?);
+    let system = System::new(&config.system);
+    let clock = DeviceClock::new(store.saved_time()?, system.clock());
     if !config.payout_to.is_empty() {
         payee::set(&store, &Address::of_person(&config.payout_to)?)?;
     }
@@ -224,7 +227,8 @@ async fn start(
     let credentials = read_credentials(&config.registry.credentials)?;
     let bootstrap = Bootstrap { keys: &keys, store: &store, clock: &clock };
     let enrolment = enrolment(config, join, bootstrap).await?;
-    System::new(&config.system).enrolled();
+    system.trouble(None);
+    system.enrolled();
 
     let missing = runtime.missing_limits();
     for limit in &missing {

@@ -68,6 +68,9 @@ pub struct Report {
     pub waiting_messages: u64,
     /// Frames that were refused since the start: forged, replayed, unknown.
     pub refused_frames: u64,
+    /// Bytes of memory that the running agent takes: its share of all pages (PSS).
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 /// An amount of a machine.
@@ -224,6 +227,7 @@ fn running(engine: &Engine) -> Result<Report, StatusError> {
     report.walls.clone_from(&node.walls);
     report.missing_limits.clone_from(&node.missing_limits);
     report.refused_frames = node.refused_frames();
+    report.memory = device::own_memory();
     of_enrolment(&mut report, &enrolment);
     Ok(report)
 }
@@ -289,6 +293,7 @@ fn empty() -> Report {
         },
         waiting_messages: 0,
         refused_frames: 0,
+        memory: None,
     }
 }
 

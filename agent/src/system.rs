@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -13,8 +14,9 @@ use sosna_boot::{
     status::Health,
     system::{self, AGENT_DATA, Config, JOIN},
 };
+use tokio::time::Instant;
 
-use crate::status;
+use crate::{clock::MoveMachine, status};
 
 /// The agent within its image.
 const PROGRAM: &str = "/usr/bin/sosna-agent";
@@ -44,18 +46,32 @@ pub fn run_if_requested() {
     })
 }
 
+/// What the agent says of itself; of one that is not enrolled yet, and does not answer, why not.
 fn health() -> Option<Health> {
-    let data = Path::new(AGENT_DATA);
-    let report = status::ask_running(data).ok()?;
+    let trouble = sosna_boot::sysfs::text(Path::new(system::FOLDER).join(TROUBLE));
+    let Ok(report) = status::ask_running(Path::new(AGENT_DATA)) else {
+        return trouble.map(|trouble| Health { trouble: Some(trouble), ..Health::default() });
+    };
+    let finished = ["committed", "delivering"];
     Some(Health {
         device: report.device,
         hub: report.hub,
+        trouble: trouble.filter(|_| !report.connected),
         connected: report.connected,
+        results: report.tasks.iter().filter(|task| finished.contains(&task.phase.as_str())).count(),
         tasks: report.tasks.len(),
         walls: report.walls,
         missing_limits: report.missing_limits,
+        memory: report.memory,
     })
 }
+
+/// The network's cards and addresses, written by the first program.
+const NETWORK: &str = "network.json";
+/// How often that is looked at while somebody waits for it.
+const LOOK: Duration = Duration::from_millis(200);
+/// Why the agent has no line to its hub, in a line of text; for the first program, which shows it.
+const TROUBLE: &str = "trouble";
 
 /// What the image tells the agent.
 #[derive(Debug, Clone, Default)]
@@ -106,7 +122,7 @@ impl System {
         struct Network {
             metered: bool,
         }
-        self.read::<Network>("network.json", |text| Ok(serde_json::from_slice(text)?))
+        self.read::<Network>(NETWORK, |text| Ok(serde_json::from_slice(text)?))
             .is_some_and(|network| network.metered)
     }
 
@@ -130,11 +146,45 @@ impl System {
     pub fn enrolled(&self) {
         let Some(folder) = &self.folder else { return };
         let path = folder.join("enrolled");
-        if let Err(error) = fs::write(&path, b"") {
+        let now = sosna_boot::clock::since_start_ms().to_string();
+        if let Err(error) = fs::write(&path, now) {
             tracing::warn!(
                 "the join token stays on the boot partition: cannot write {}: {error}",
                 path.display()
             );
+        }
+    }
+
+    /// What moves the machine's clock; none outside an image, where somebody else sees to it.
+    #[must_use]
+    pub fn clock(&self) -> Option<MoveMachine> {
+        self.folder.as_ref()?;
+        Some(|now_ms| sosna_boot::clock::set(Duration::from_millis(now_ms)))
+    }
+
+    /// Tells the first program why there is no line to the hub, or that there is none any more.
+    pub fn trouble(&self, why: Option<&str>) {
+        let Some(path) = self.folder.as_ref().map(|folder| folder.join(TROUBLE)) else { return };
+        // Nobody but people reads it, and half a line for a moment does no harm.
+        let _ = match why {
+            Some(why) => fs::write(path, why),
+            None => fs::remove_file(path),
+        };
+    }
+
+    /// Waits for a pause to be over, or until the network is another one than at its beginning: then what failed before is
+    /// worth another try at once.
+    pub async fn pause(&self, longest: Duration) {
+        let network = || self.folder.as_ref().and_then(|folder| fs::read(folder.join(NETWORK)).ok());
+        let (before, end) = (network(), Instant::now() + longest);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let changed = self.folder.is_some() && network() != before;
+            if left.is_zero() || changed {
+                return;
+            }
+            let next = if self.folder.is_some() { left.min(LOOK) } else { left };
+            tokio::time::sleep(next).await;
         }
     }
 
@@ -163,6 +213,8 @@ mod tests {
         let system = System::new(Path::new(""));
         assert_eq!((system.image(), system.is_metered(), system.labels().len()), (None, false, 0));
         system.enrolled();
+        system.trouble(Some("nobody there"));
+        assert!(system.clock().is_none());
     }
 
     #[test]
@@ -185,6 +237,21 @@ mod tests {
         assert_eq!(system.labels()["room"], "cellar");
         system.enrolled();
         assert!(folder.path().join("enrolled").exists());
+        system.trouble(Some("nobody there"));
+        assert_eq!(fs::read_to_string(folder.path().join(TROUBLE)).unwrap(), "nobody there");
+        system.trouble(None);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let begun = std::time::Instant::now();
+        runtime.block_on(async {
+            let pause = system.pause(Duration::from_secs(60));
+            let change = async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                write("network.json", "{}");
+            };
+            tokio::join!(pause, change);
+        });
+        assert!(begun.elapsed() < Duration::from_secs(30), "a change of the network ends the pause");
+        assert!(!folder.path().join(TROUBLE).exists() && system.clock().is_some());
         for name in ["boot.json", "network.json", "device.toml"] {
             write(name, "{ nothing = ");
         }

@@ -26,11 +26,25 @@ pub struct Options {
     pub forward: Vec<String>,
     /// Where the serial console goes, as QEMU names it.
     pub serial: String,
+    /// What its network card is plugged into.
+    pub network: Network,
     /// A socket for QEMU's machine protocol (QMP): the power button, and more.
     pub control: Option<PathBuf>,
     /// Run the image on this machine's own processor. Not by default: a `/dev/kvm` that exists may still not work, and
     /// the machine then stands still.
     pub kvm: bool,
+}
+
+/// What a machine's network card is plugged into.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Network {
+    /// QEMU's user network: DHCP, and a way out through this machine.
+    #[default]
+    User,
+    /// A cable with nobody at its other end.
+    Silent,
+    /// There is no card.
+    Absent,
 }
 
 /// A machine that is ready to start.
@@ -49,6 +63,7 @@ impl Default for Options {
             memory: 512,
             forward: Vec::new(),
             serial: "stdio".to_owned(),
+            network: Network::User,
             control: None,
             kvm: false,
         }
@@ -129,23 +144,34 @@ fn uefi(
     ] {
         command.args(["-drive", &drive]);
     }
-    let mut network = "user,id=net".to_owned();
-    for pair in &options.forward {
-        let (host, guest) = pair
-            .split_once(':')
-            .filter(|(host, guest)| host.parse::<u16>().is_ok() && guest.parse::<u16>().is_ok())
-            .ok_or_else(|| Error::Refused(format!("write --forward as HOSTPORT:GUESTPORT, not `{pair}`")))?;
-        network.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
-    }
-    for device in [
-        "virtio-blk-pci,drive=disk,bootindex=0",
-        "virtio-net-pci,netdev=net,romfile=",
-        "virtio-rng-pci",
-        "i6300esb",
-    ] {
+    for device in ["virtio-blk-pci,drive=disk,bootindex=0", "virtio-rng-pci", "i6300esb"] {
         command.args(["-device", device]);
     }
-    command.args(["-netdev", &network, "-serial", &options.serial]);
+    network(command, "virtio-net-pci,netdev=net,romfile=", options)?;
+    command.args(["-serial", &options.serial]);
+    Ok(())
+}
+
+/// Gives the machine its card, and whatever that is plugged into.
+fn network(command: &mut Command, card: &str, options: &Options) -> Result<(), Error> {
+    let mut network = match options.network {
+        Network::Absent => return Ok(()),
+        // A hub of QEMU's with one port.
+        Network::Silent => "hubport,hubid=0,id=net".to_owned(),
+        Network::User => "user,id=net".to_owned(),
+    };
+    if options.network == Network::User {
+        for pair in &options.forward {
+            let (host, guest) = pair
+                .split_once(':')
+                .filter(|(host, guest)| host.parse::<u16>().is_ok() && guest.parse::<u16>().is_ok())
+                .ok_or_else(|| {
+                    Error::Refused(format!("write --forward as HOSTPORT:GUESTPORT, not `{pair}`"))
+                })?;
+            network.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+        }
+    }
+    command.args(["-netdev", &network, "-device", card]);
     Ok(())
 }
 
@@ -191,7 +217,7 @@ fn pi(
     command.arg("-kernel").arg(folder.join("kernel")).arg("-initrd").arg(folder.join("initrd"));
     command.arg("-dtb").arg(folder.join("tree")).args(["-append", &line]);
     command.args(["-drive", &format!("if=sd,format=raw,file={}", comma(&file))]);
-    command.args(["-netdev", "user,id=net", "-device", "usb-net,netdev=net"]);
+    network(command, "usb-net,netdev=net", options)?;
     // Its first serial line is the Bluetooth chip's.
     command.args(["-serial", "null", "-serial", &options.serial]);
     Ok(())

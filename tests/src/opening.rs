@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    image::busybox,
+    image::busybox_for,
     program::Done,
     world::{Person, World, can_run},
 };
@@ -23,12 +23,18 @@ pub struct Opening {
 /// A world without a hub yet, and the image; `None` where the test `test` cannot run here, which is said.
 #[must_use]
 pub fn prepare(test: &str, patience: Duration) -> Option<(World, String)> {
+    prepare_for("amd64", test, patience)
+}
+
+/// The same with an image for another kind of processor, by Debian's name.
+#[must_use]
+pub fn prepare_for(architecture: &str, test: &str, patience: Duration) -> Option<(World, String)> {
     if !can_run(test) {
         return None;
     }
     let world = World::new(patience);
     let place = world.dir().join("image");
-    match busybox(&place) {
+    match busybox_for(architecture, &place) {
         Ok(_) => Some((world, format!("oci:{}", place.display()))),
         Err(reason) => {
             eprintln!("SKIPPED {test}: {reason}");

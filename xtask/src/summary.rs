@@ -45,6 +45,9 @@ impl Summary {
             if self.skipped.insert(test.to_owned()) {
                 self.said_skipped += 1;
             }
+        } else if text.starts_with("TURN ") {
+            // Which of the tests that take turns it was.
+            self.forward.push(line.to_owned());
         } else if let Some((name, state)) = text.strip_prefix("test ").and_then(|t| t.split_once(" ... ")) {
             if let Some(reason) = state.strip_prefix("ignored") {
                 let reason = reason.trim_start_matches([',', ' ']);

@@ -1,5 +1,5 @@
 //! The clock of a machine that may have no battery: it never shows a time before the image was built, nor one before
-//! the time that was last saved. Who knows better, a hub that signs what it says, moves it; this module never does.
+//! the time that was last saved. Who knows better, the agent by a hub that signs what it says, moves it with [`set`].
 
 use std::{
     fs, io,
@@ -9,7 +9,7 @@ use std::{
 
 use nix::{
     sys::time::TimeSpec,
-    time::{ClockId, clock_settime},
+    time::{ClockId, clock_gettime, clock_settime},
 };
 
 use crate::file;
@@ -18,6 +18,8 @@ use crate::file;
 pub const SAVED_EVERY: Duration = Duration::from_secs(3600);
 /// Where the time was saved, in seconds since 1970.
 pub const SAVED: &str = "/data/system/clock";
+/// Made when the clock was set.
+const WAS_SET: &str = "/run/sosna/clock-was-set";
 /// Verified with the slot, and dated when the image was composed.
 const BUILT: &str = "/etc/os-release";
 
@@ -32,6 +34,30 @@ pub fn raise() -> io::Result<Option<Duration>> {
     let since = time.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
     clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from_duration(since))?;
     Ok(time.duration_since(now).ok())
+}
+
+/// Sets the clock to what somebody who can be trusted has told, and lets PID 1 save it: what was saved before may have
+/// been wrong, too.
+///
+/// # Errors
+/// When the kernel refuses the new time.
+pub fn set(since_1970: Duration) -> io::Result<()> {
+    clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from_duration(since_1970))?;
+    // The hourly save finds it otherwise.
+    let _ = fs::write(WAS_SET, b"");
+    Ok(())
+}
+
+/// Milliseconds since the kernel started.
+#[must_use]
+pub fn since_start_ms() -> u64 {
+    let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether the clock was [`set`] since the last call.
+pub(crate) fn was_set() -> bool {
+    fs::remove_file(WAS_SET).is_ok()
 }
 
 /// Saves the time.

@@ -17,5 +17,5 @@ pub mod mounts;
 pub mod net;
 pub mod power;
 pub mod status;
-mod sysfs;
+pub mod sysfs;
 pub mod system;

@@ -3,7 +3,8 @@
 use std::{fs, path::Path, str::FromStr};
 
 /// A file's text without the white space around it.
-pub(crate) fn text(path: impl AsRef<Path>) -> Option<String> {
+#[must_use]
+pub fn text(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 

@@ -29,8 +29,14 @@ pub struct TaskRecord {
     pub lease_until_ms: u64,
     /// Whether results stay here until the hub says that commitments are closed.
     pub commits: bool,
-    /// How often a container that was lost has been started again.
+    /// How often a container that was lost has been started again while the machine went on.
     pub reruns: u32,
+    /// How often it was started again because the machine had been restarted.
+    #[serde(default)]
+    pub restarts: u32,
+    /// The machine's boot in which its container was last asked for.
+    #[serde(default)]
+    pub boot: String,
     /// When the hub closed the commitments: until when the result must be shown.
     pub reveal_by_ms: Option<u64>,
     /// The result, once there is one.

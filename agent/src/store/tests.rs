@@ -71,6 +71,8 @@ fn task(n: u8, state: State) -> TaskRecord {
         lease_until_ms: 2,
         commits: true,
         reruns: 0,
+        restarts: 0,
+        boot: String::new(),
         reveal_by_ms: None,
         result: None,
         ended_ms: None,

@@ -25,6 +25,7 @@ use super::{
     plan::Plan,
 };
 use crate::{
+    device,
     stop::raised,
     store::{
         StoreError,
@@ -32,8 +33,11 @@ use crate::{
     },
 };
 
-/// How often a container that was lost is started again.
+/// How often a container that was lost is started again while the machine goes on: its shim does not die by itself.
 const MOST_RERUNS: u32 = 1;
+/// How often it is started again after the machine was restarted. That is nobody's fault, unless it is the task that
+/// brings the machine down, each time anew.
+const MOST_RESTARTS: u32 = 8;
 
 /// Whether the driver goes on.
 enum Step {
@@ -101,6 +105,7 @@ async fn wait(engine: &Engine, plan: &Plan, hand: &Hand) -> Result<Step, StoreEr
     engine.node.store.write(|tx| {
         if let Some(mut task) = tx.task(&plan.assignment)?.filter(TaskRecord::is_active) {
             task.state = State::Running;
+            task.boot = device::boot();
             tx.put_task(&task)?;
         }
         Ok::<_, StoreError>(())
@@ -179,26 +184,38 @@ async fn ended(
     }
 }
 
-/// A container that was lost runs once more, if the lease still stands.
+/// A container that was lost runs again from its start, also where nobody can be asked: the image is here. A lease that
+/// has run out is no reason to give up; the hub says what it does not want any more.
 async fn again(engine: &Engine, task: &TaskRecord) -> Result<Step, StoreError> {
-    let has_lease = engine.node.clock.trusted_ms().is_none_or(|now| now < task.lease_until_ms);
-    if task.reruns >= MOST_RERUNS || !has_lease {
-        let explanation = "the container was lost while the device was down, and its time is over";
-        engine.fail(&task.assignment, Cause::DeviceFailed, explanation)?;
+    let is_new_boot = task.boot != device::boot();
+    if is_too_often(task, is_new_boot) {
+        let explanation = format!(
+            "the container was lost with the machine {} times and once more, and is not started again",
+            task.reruns + task.restarts
+        );
+        engine.fail(&task.assignment, Cause::DeviceFailed, &explanation)?;
         engine.clean(&task.assignment).await;
         return Ok(Step::Over);
     }
-    tracing::warn!(assignment = %task.assignment, "its container was lost; it runs again");
+    let why = if is_new_boot { "the machine was restarted" } else { "its container was lost" };
+    tracing::warn!(assignment = %task.assignment, "{why}; it runs again");
     engine.node.store.write(|tx| {
         if let Some(mut task) = tx.task(&task.assignment)?.filter(TaskRecord::is_active) {
             task.state = State::Waiting;
-            task.reruns += 1;
+            *if is_new_boot { &mut task.restarts } else { &mut task.reruns } += 1;
             tx.put_task(&task)?;
         }
         Ok::<_, StoreError>(())
     })?;
     engine.clean(&task.assignment).await;
     Ok(Step::Next)
+}
+
+fn is_too_often(task: &TaskRecord, is_new_boot: bool) -> bool {
+    match is_new_boot {
+        true => task.restarts >= MOST_RESTARTS,
+        false => task.reruns >= MOST_RERUNS,
+    }
 }
 
 /// Makes the result and signs for it; from here on it is kept whatever happens.

@@ -10,7 +10,9 @@ use sosna_runtime::{ContainerSpec, RuntimeError, UserSpec};
 use super::{Engine, Hand, plan::Plan};
 use crate::content::{Download, TransferError};
 
-/// How often an image or an input is tried before the assignment is given back: another device may reach it.
+/// How often an image or an input is tried before the assignment is given back: another device may reach it. What is
+/// tried while there is no line to the hub does not count: then nothing can be given back, and the network may be all
+/// that is missing.
 const ATTEMPTS: u32 = 4;
 
 /// What is needed to start a container.
@@ -139,11 +141,13 @@ async fn image(engine: &Engine, plan: &Plan, hand: Option<&Hand>) -> Result<Arc<
         let ensure = engine.images.ensure(&request);
         let result = tell_meanwhile(ensure, &permille, hand).await;
         match result {
-            Err(ImageError::Sources { what, digest, failures }) if attempt < ATTEMPTS => {
+            Err(ImageError::Sources { what, digest, failures })
+                if attempt < ATTEMPTS || !engine.node.is_connected() =>
+            {
                 let wait = backoff.wait();
                 tracing::warn!(assignment = %plan.assignment, "{what} {digest}, attempt {attempt}: {failures}");
                 tokio::time::sleep(wait).await;
-                attempt += 1;
+                attempt += u32::from(engine.node.is_connected());
             }
             other => return Ok(other?),
         }
@@ -187,7 +191,8 @@ async fn fetch_input(engine: &Engine, name: &Hash, length: u64) -> Result<(), Tr
         match download.fetch(&client, &enrolment.content, store).await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_passing() => {
-                fruitless = if download.done() > done { 0 } else { fruitless + 1 };
+                let counts = u32::from(engine.node.is_connected());
+                fruitless = if download.done() > done { 0 } else { fruitless + counts };
                 done = download.done();
                 if fruitless >= ATTEMPTS {
                     return Err(error);

@@ -29,6 +29,7 @@ use crate::{
     device,
     identity::{Enrolment, EnrolmentError, Grant, Keys},
     store::{Store, StoreError},
+    system::System,
 };
 
 /// How long the hub may take for its answer.
@@ -113,7 +114,9 @@ impl Bootstrap<'_> {
                     let wait = backoff.wait();
                     let reason = sosna_host::report::line(&error);
                     tracing::warn!(seconds = wait.as_secs_f32(), "not enrolled, trying again: {reason}");
-                    tokio::time::sleep(wait).await;
+                    let system = System::new(&config.system);
+                    system.trouble(Some(&reason));
+                    system.pause(wait).await;
                 }
             }
         }

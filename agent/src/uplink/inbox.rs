@@ -252,6 +252,8 @@ impl Inbox<'_> {
                         lease_until_ms: assign.lease_until_ms,
                         commits: assign.commits,
                         reruns: 0,
+                        restarts: 0,
+                        boot: String::new(),
                         reveal_by_ms: None,
                         result: None,
                         ended_ms: None,

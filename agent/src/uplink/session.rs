@@ -22,7 +22,7 @@ use sosna_protocol::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant as TokioInstant, sleep, sleep_until},
+    time::{Instant as TokioInstant, sleep_until},
 };
 
 use super::{
@@ -136,10 +136,12 @@ pub(crate) async fn serve(
             }
         };
         if !matches!(end, End::Renewed) {
-            tracing::warn!(seconds = wait.as_secs_f32(), "no session, trying again: {}", report::line(&end));
+            let reason = report::line(&end);
+            tracing::warn!(seconds = wait.as_secs_f32(), "no session, trying again: {reason}");
+            engine.node.system.trouble(Some(&reason));
         }
         tokio::select! {
-            () = sleep(wait) => {}
+            () = engine.node.system.pause(wait) => {}
             () = raised(&mut stop) => return Ok(()),
         }
     }
@@ -400,6 +402,7 @@ impl<'a> Session<'a> {
         tracing::info!(hub = %self.node.hub, beat_ms = welcomed.beat_ms, "welcome");
         self.welcome = Some(welcomed);
         self.node.set_connected(true);
+        self.node.system.trouble(None);
         self.send(link)
     }
 

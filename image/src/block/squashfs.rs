@@ -1,6 +1,7 @@
 //! Writes and reads the file system of a slot: squashfs with zstd.
 
 use std::io::{Cursor, Read as _};
+use std::path::Path;
 
 use backhand::compression::{CompressionOptions, Compressor, Zstd};
 use backhand::{FilesystemCompressor, FilesystemReader, FilesystemWriter, InnerNode, NodeHeader};
@@ -71,6 +72,24 @@ pub fn read(bytes: &[u8]) -> Result<Tree, Error> {
         }
     }
     Ok(tree)
+}
+
+/// Where a file system keeps a file: the first byte, and how many bytes it takes there. None where there is no such file,
+/// or all of it lies among the ends of others.
+///
+/// # Errors
+/// [`Error::Malformed`]: it is none, or damaged.
+pub fn place(bytes: &[u8], path: &str) -> Result<Option<(u64, u64)>, Error> {
+    let reader = FilesystemReader::from_reader(Cursor::new(bytes))
+        .map_err(|error| Error::malformed("the slot's file system", error))?;
+    let found = reader.files().find(|node| node.fullpath == Path::new("/").join(path));
+    Ok(found.and_then(|node| match &node.inner {
+        InnerNode::File(file) => {
+            let stored = file.block_sizes().iter().map(|block| u64::from(block.size())).sum();
+            (stored > 0).then_some((file.blocks_start(), stored))
+        }
+        _ => None,
+    }))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `sosna-image run`.
 
 use sosna_image::Error;
-use sosna_image::run::{self, Options};
+use sosna_image::run::{self, Network, Options};
 
 use super::args::{PackageArgs, RunArgs};
 
@@ -14,6 +14,7 @@ pub(super) fn run(packages: &PackageArgs, args: &RunArgs) -> Result<(), Error> {
             .serial
             .as_ref()
             .map_or_else(|| "stdio".to_owned(), |path| format!("file:{}", path.display())),
+        network: Network::User,
         control: args.control.clone(),
         kvm: args.kvm,
     };

@@ -2,10 +2,7 @@
 
 use std::{
     fmt::Debug,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -21,7 +18,7 @@ pub type SharedClock = Arc<dyn Clock>;
 /// The operating system's clock, moved by an offset that a hub's signed time has set.
 #[derive(Debug, Default)]
 pub struct SystemClock {
-    offset_ms: AtomicI64,
+    offset_ms: RwLock<i64>,
 }
 
 impl SystemClock {
@@ -33,8 +30,21 @@ impl SystemClock {
 
     /// Moves the clock so that it tells `now_ms` now.
     pub fn set(&self, now_ms: u64) {
+        self.set_with(now_ms, || ());
+    }
+
+    /// The same, with a `step` of the operating system's clock just before: nobody reads the one without the other.
+    pub fn set_with(&self, now_ms: u64, step: impl FnOnce()) {
+        let mut offset_ms = self.offset_ms.write().unwrap_or_else(PoisonError::into_inner);
+        step();
         let offset = i128::from(now_ms) - i128::from(system_ms());
-        self.offset_ms.store(i64::try_from(offset).unwrap_or(0), Ordering::Relaxed);
+        *offset_ms = i64::try_from(offset).unwrap_or(0);
+    }
+
+    /// By how many milliseconds it is ahead of the operating system's.
+    #[must_use]
+    pub fn offset_ms(&self) -> i64 {
+        *self.offset_ms.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -46,6 +56,8 @@ fn system_ms() -> u64 {
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        system_ms().saturating_add_signed(self.offset_ms.load(Ordering::Relaxed))
+        // Held while the system's clock is asked: it may be about to be moved.
+        let offset_ms = self.offset_ms.read().unwrap_or_else(PoisonError::into_inner);
+        system_ms().saturating_add_signed(*offset_ms)
     }
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::process::{Command, Stdio};
 
 use super::{BenchError, Measured, cargo};
+use crate::dist::{self, Architecture};
 use crate::exec;
 use crate::live::Line;
 use crate::paths::Tree;
@@ -20,6 +21,18 @@ pub(super) fn ingest(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn 
     let path = path_with_programs(tree)?;
     build(tree, line, "sosna-broker", "ingest")?;
     run(tree, line, example(tree, "ingest").env("PATH", path))
+}
+
+/// Whole machines: everything but them is compiled as for the tests.
+pub(super) fn device(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn Error>> {
+    line.step("compiling the programs of devices");
+    if let Some(here) = Architecture::here() {
+        dist::programs(tree, here, |text| line.now(text))?;
+    }
+    let mut command = exec::cargo();
+    command.args(["build", "--workspace", "--bins", "--example", "bench-device"]);
+    cargo(tree, line, "device", &mut command)?;
+    run(tree, line, &mut Command::new(tree.target().join("debug/examples/bench-device")))
 }
 
 /// Compiles an example as it would be shipped.

@@ -43,6 +43,11 @@ pub const BENCHES: &[Bench] = &[
         run: containers::measure,
     },
     Bench {
+        name: "device",
+        about: "an emulated device from power on to enrolled; its memory, and what it writes while idle",
+        run: examples::device,
+    },
+    Bench {
         name: "placements",
         about: "replicas that the scheduler places a second over 10,000 devices",
         run: examples::placements,

@@ -139,9 +139,16 @@ impl Layout {
     /// # Errors
     /// When a file cannot be written or the old layout not be replaced.
     pub fn finish(self, run: &Run) -> io::Result<Image> {
+        self.finish_for("amd64", run)
+    }
+
+    /// The same for linux on another processor, by its name in images.
+    ///
+    /// # Errors
+    /// When a file cannot be written or the old layout not be replaced.
+    pub fn finish_for(self, architecture: &str, run: &Run) -> io::Result<Image> {
         let rootfs = RootFs { kind: "layers", diff_ids: self.diff_ids.clone() };
-        let config =
-            self.json(CONFIG, &Config { architecture: "amd64", os: "linux", config: run, rootfs })?;
+        let config = self.json(CONFIG, &Config { architecture, os: "linux", config: run, rootfs })?;
         let manifest =
             Manifest { schema_version: 2, media_type: MANIFEST.into(), config, layers: self.layers.clone() };
         let manifests = vec![self.json(MANIFEST, &manifest)?];

@@ -183,6 +183,9 @@ fn test(run: &mut Run<'_>) -> Result {
     command
         .args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"])
         .current_dir(run.tree.root());
+    if run.all {
+        command.env("SOSNA_TEST_ALL", "1");
+    }
     run.step("looking for the programs that tests run");
     match path_with_programs(run.tree) {
         Ok(path) => drop(command.env("PATH", path)),

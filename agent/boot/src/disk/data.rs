@@ -8,7 +8,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek as _, SeekFrom, Write as _},
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -203,6 +203,10 @@ fn check(device: &Path, mode: &str) -> Verdict {
         .stdin(Stdio::null())
         .output();
     match done {
+        // A page of it could not be read: that says nothing about what it was to check.
+        Ok(done) if done.status.signal() == Some(libc::SIGBUS) => Verdict::Unchecked(format!(
+            "the data area was not checked: {CHECKER} cannot be read in whole, this slot is damaged"
+        )),
         Ok(done) => match judge(done.status.code()) {
             Verdict::Damaged(code) => {
                 Verdict::Damaged(format!("{code}; {}", last_words(&done.stdout, &done.stderr)))
@@ -293,6 +297,22 @@ fn grow_file_system(device: &Path) -> io::Result<u64> {
     Ok(size / block * block)
 }
 
+/// Says so where less is left than the agent keeps free; nothing while there is room.
+#[must_use]
+pub fn fullness() -> Option<String> {
+    let stat = nix::sys::statvfs::statvfs(MOUNT).ok()?;
+    let size = stat.blocks().saturating_mul(stat.fragment_size());
+    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    let least = least(size);
+    let say = || format!("the data area is full: less than {} of {} MiB are free", least >> 20, size >> 20);
+    (free < least).then(say)
+}
+
+/// What the agent keeps free (`limits.disk_reserve`), and less where the whole is small.
+fn least(size: u64) -> u64 {
+    (64 << 20).min(size / 10)
+}
+
 /// Whether the kernel has made `/data` read-only because of an error.
 #[must_use]
 pub fn has_failed() -> bool {
@@ -324,6 +344,11 @@ mod tests {
             assert!(matches!(judge(Some(code)), Verdict::Damaged(_)), "{code}");
         }
         assert!(matches!(judge(None), Verdict::Damaged(_)));
+    }
+
+    #[test]
+    fn a_small_disk_is_full_later() {
+        assert_eq!((least(8 << 30), least(100 << 20)), (64 << 20, 10 << 20));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use nix::mount::MsFlags;
 pub use verity::VerityError;
 
 use crate::{
-    console,
+    clock, console,
     disk::{self, DiskError},
     modules::{ModuleError, Modules},
     mounts::{self, Mount, MountError},
@@ -31,6 +31,8 @@ use crate::{
 pub const PROGRAM: &str = "/usr/bin/sosna-agent";
 /// The variable that tells the program in the slot that it was started by us, as what PID 1 is to be.
 pub const STAGE: &str = "SOSNA_STAGE";
+/// The variable that tells it when we began, in milliseconds since the kernel's start.
+pub const BEGAN: &str = "SOSNA_BEGAN";
 const SLOT: &str = "/slot";
 /// How long cards and USB disks may take to appear.
 const DISK: Duration = Duration::from_secs(20);
@@ -107,6 +109,7 @@ fn fail(what: &str) -> ! {
 }
 
 fn into_slot() -> Result<Infallible, FirstError> {
+    let began = clock::since_start_ms();
     for mount in MOUNTS {
         mount.make()?;
     }
@@ -125,7 +128,7 @@ fn into_slot() -> Result<Infallible, FirstError> {
         version: line.version,
         source,
     })?;
-    Ok(root::switch(Path::new(SLOT), MOUNTS.map(|mount| mount.at).as_slice(), PROGRAM)?)
+    Ok(root::switch(Path::new(SLOT), MOUNTS.map(|mount| mount.at).as_slice(), PROGRAM, began)?)
 }
 
 fn tell(wrong: Vec<ModuleError>) {

@@ -25,7 +25,7 @@ pub enum RootError {
 }
 
 /// Takes `kept` mounts along, frees the initramfs's memory, makes `slot` the root and becomes `program`.
-pub(super) fn switch(slot: &Path, kept: &[&str], program: &str) -> Result<Infallible, RootError> {
+pub(super) fn switch(slot: &Path, kept: &[&str], program: &str, began: u64) -> Result<Infallible, RootError> {
     for mount in kept {
         mounts::shift(Path::new(mount), &slot.join(mount.trim_start_matches('/')))?;
     }
@@ -36,8 +36,12 @@ pub(super) fn switch(slot: &Path, kept: &[&str], program: &str) -> Result<Infall
     mounts::shift(Path::new("."), Path::new("/"))?;
     std::os::unix::fs::chroot(".").map_err(failed)?;
     std::env::set_current_dir("/").map_err(failed)?;
-    let source =
-        Command::new(program).env_clear().env("PATH", "/usr/bin:/usr/sbin").env(super::STAGE, "2").exec();
+    let source = Command::new(program)
+        .env_clear()
+        .env("PATH", "/usr/bin:/usr/sbin")
+        .env(super::STAGE, "2")
+        .env(super::BEGAN, began.to_string())
+        .exec();
     Err(RootError::Start(program.to_owned(), source))
 }
 

@@ -261,6 +261,7 @@ impl Card {
             cost: self.cost,
             metered: self.metered,
             wifi: self.radio.as_ref().map(Radio::told),
+            unanswered: matches!(&self.by, By::Dhcp { machine, .. } if machine.asks_in_vain()),
         }
     }
 }

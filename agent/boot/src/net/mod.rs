@@ -28,6 +28,7 @@ use self::{
     netlink::{Changes, Netlink},
 };
 use crate::{
+    clock,
     device::DeviceConfig,
     file,
     status::{self, Shared},
@@ -39,6 +40,8 @@ const RESOLV: &str = "/run/resolv.conf";
 const MOST_SERVERS: usize = 3;
 /// The heart beats at least so often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// Cards on a slow bus may take so long to appear, and a cable to be noticed.
+const APPEAR: Duration = Duration::from_secs(20);
 /// Cards are looked for again so often, should the kernel's word be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -106,6 +109,7 @@ pub fn start(device: &DeviceConfig, shared: &Shared) -> Pulse {
         cards: Vec::new(),
         told: None,
         radio_looked_for: false,
+        begun: Instant::now(),
     };
     let started =
         thread::Builder::new().name("network".into()).stack_size(256 * 1024).spawn(move || network.run());
@@ -124,6 +128,7 @@ struct Network {
     told: Option<(Vec<status::Card>, Vec<IpAddr>)>,
     /// Whether a wireless card was found or missed.
     radio_looked_for: bool,
+    begun: Instant,
 }
 
 // === impl Network ===
@@ -222,6 +227,7 @@ impl Network {
             }
         }
         servers.truncate(MOST_SERVERS);
+        self.shared.facts().has_settled = self.begun.elapsed() >= APPEAR;
         let now = Some((cards.clone(), servers.clone()));
         if self.told == now {
             return;
@@ -240,7 +246,12 @@ impl Network {
         if let Err(error) = written {
             self.shared.remark(format!("what the network is like cannot be told: {error}"));
         }
-        self.shared.facts().network = cards;
+        let mut facts = self.shared.facts();
+        if default.is_some() && facts.times.network.is_none() {
+            facts.times.network = Some(clock::since_start_ms());
+        }
+        facts.network.clone_from(&cards);
+        drop(facts);
         self.told = now;
     }
 }

@@ -25,8 +25,8 @@ pub use report::{BOOT, BootReport};
 
 use crate::{
     bootimage::{self, Verdict},
-    console,
-    first::STAGE,
+    clock, console,
+    first::{BEGAN, STAGE},
     modules::{self, Events, ModuleError, Modules},
     net::{self, wifi},
     power,
@@ -55,7 +55,8 @@ pub const FOLDER: &str = "/run/sosna";
 pub const AGENT_DATA: &str = "/data/agent";
 /// The owner's join token, if there is one: in memory, for root only.
 pub const JOIN: &str = "/run/sosna/join";
-/// Made by the agent once its enrolment is on the disk: then the token is removed from the boot partition.
+/// Made by the agent once its enrolment is on the disk, with the milliseconds since the kernel's start in it: then the
+/// token is removed from the boot partition.
 pub const ENROLLED: &str = "/run/sosna/enrolled";
 /// What the network costs, for the agent: the cards and which one is the way out, as JSON.
 pub const NETWORK: &str = "/run/sosna/network.json";
@@ -87,6 +88,8 @@ pub fn run(config: Config) -> ! {
     // Ctrl-Alt-Del becomes a signal, too.
     let _ = nix::sys::reboot::set_cad_enabled(false);
     let shared = Shared::default();
+    shared.facts().times.began = std::env::var(BEGAN).ok().and_then(|began| began.parse().ok());
+    shared.facts().times.system = Some(clock::since_start_ms());
     let mut prepared = prepare::prepare(&config.identity, &shared);
     report::write(&shared);
     if let Some((modules, events)) = prepared.drivers.take() {

@@ -15,7 +15,7 @@ use crate::{
     device::DeviceConfig,
     disk::{
         self, boot,
-        data::{self, Wish},
+        data::{self, DataError, Wish},
     },
     first::CommandLine,
     modules::{self, Events, Modules},
@@ -236,7 +236,8 @@ fn prepare_data(disk: &str, wish: Option<Wish>, identity: &Path, shared: &Shared
             folders(shared)
         }
         Err(error) => {
-            hold(shared, &console::chain(&error));
+            let advice = if matches!(error, DataError::Disk(_)) { NO_PARTITION } else { WISHES };
+            hold_with(shared, &console::chain(&error), advice);
             false
         }
     }
@@ -262,15 +263,23 @@ fn folders(shared: &Shared) -> bool {
     true
 }
 
-/// The device stays up without its data area, and without the agent.
+/// What helps where there is a partition.
+const WISHES: &str = "the device keeps its identity and waits for its owner: a file sosna/repair-data on the boot \
+    partition repairs what can be repaired, sosna/erase-data makes a new device of it";
+/// What helps where there is none.
+const NO_PARTITION: &str = "the device waits for its owner: restore the partition table, and it is the same device as \
+    before; or write the image to the disk again, and it is a new one";
+
 fn hold(shared: &Shared, why: &str) {
+    hold_with(shared, why, WISHES);
+}
+
+/// The device stays up without its data area, and without the agent.
+fn hold_with(shared: &Shared, why: &str, advice: &str) {
     let mut facts = shared.facts();
     facts.data = format!("held: {why}");
     facts.held = true;
     drop(facts);
     shared.remark(format!("the data area is not used: {why}"));
-    shared.remark(
-        "the device keeps its identity and waits for its owner: a file sosna/repair-data on the boot partition \
-         repairs what can be repaired, sosna/erase-data makes a new device of it",
-    );
+    shared.remark(advice);
 }

@@ -34,6 +34,7 @@ use crate::{
     net::Pulse,
     power::End,
     status::Shared,
+    sysfs,
 };
 
 pub(super) const SIGNALS: [Signal; 5] =
@@ -185,7 +186,11 @@ impl Supervisor {
         }
         self.was_well = is_well;
         self.watchdog.feed(is_well);
-        if self.has_data && self.clock_saved.elapsed() >= clock::SAVED_EVERY {
+        let was_set = clock::was_set();
+        if was_set {
+            console::say("the clock was wrong; the hub has told the time");
+        }
+        if self.has_data && (was_set || self.clock_saved.elapsed() >= clock::SAVED_EVERY) {
             self.clock_saved = Instant::now();
             if let Err(error) = clock::save() {
                 self.shared.remark(format!("the time was not saved: {error}"));
@@ -194,6 +199,10 @@ impl Supervisor {
         if self.has_data && self.started.elapsed() >= UP_BEFORE_CHECK && data::has_failed() {
             console::say("the data area has an error: restarting to check it");
             let _ = kill(Pid::this(), Signal::SIGTERM);
+        }
+        if self.has_data {
+            // Shown with the next line on the console.
+            self.shared.facts().full = data::fullness().unwrap_or_default();
         }
         self.note_identity();
         self.remove_token();
@@ -211,6 +220,7 @@ impl Supervisor {
         if !self.token_kept || !Path::new(ENROLLED).exists() {
             return;
         }
+        self.shared.facts().times.enrolled = sysfs::value(ENROLLED);
         let Some(disk) = &self.disk else { return };
         // This loop feeds the watchdog, and does not wait for anybody.
         if boot::is_busy() {

@@ -62,7 +62,7 @@ impl Bench {
             exposure: crate::config::ExposureConfig { limit: "100".into() },
             ..AgentConfig::default()
         };
-        let clock = DeviceClock::new(None);
+        let clock = DeviceClock::new(None, None);
         let node = Node::new(&config, keys, store, clock, enrolment, (vec![], vec![])).unwrap();
         Self { _dir: dir, hub, node, counter: std::cell::Cell::new(0) }
     }

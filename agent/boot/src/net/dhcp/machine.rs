@@ -108,6 +108,11 @@ impl Machine {
         }
     }
 
+    /// Whether nobody has answered for so long that somebody should know: a quarter of a minute.
+    pub(in crate::net) fn asks_in_vain(&self) -> bool {
+        self.has_link && self.state == State::Selecting && self.tries > 3
+    }
+
     /// When [`Self::wake`] is to be called.
     pub(in crate::net) fn due(&self) -> Option<Duration> {
         self.due

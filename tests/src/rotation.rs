@@ -1,0 +1,74 @@
+//! Which tests take turns: those of which each run has one, so that all of them are run by and by, and none of them makes
+//! every run longer. `SOSNA_TEST_ALL=1` runs all; `cargo xtask test --all` sets it.
+
+use std::process::Command;
+use std::sync::LazyLock;
+
+/// Set by `cargo xtask test --all`.
+pub const ALL: &str = "SOSNA_TEST_ALL";
+
+/// What the turn goes by: the commit, so that a run can be repeated, and one that changes nothing tests the same.
+static COMMIT: LazyLock<String> = LazyLock::new(|| {
+    let asked = Command::new("git").args(["rev-parse", "HEAD"]).output();
+    let commit = asked.ok().filter(|done| done.status.success()).map(|done| done.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&commit).trim().to_owned()
+});
+
+/// Whether a test is to run now, of a group of which one does. Whose turn it is instead is said.
+#[must_use]
+pub fn has_turn(group: &str, test: &str, members: &[&str]) -> bool {
+    if std::env::var_os(ALL).is_some_and(|value| value == "1") {
+        return true;
+    }
+    let chosen = members[turn(&COMMIT, group, members.len())];
+    if chosen == test {
+        let short = COMMIT.get(..10).unwrap_or("unknown");
+        eprintln!("TURN {group}: at commit {short} it is {test}, one of {}", members.len());
+        return true;
+    }
+    eprintln!("SKIPPED {test}: of \"{group}\" each run has one, now {chosen}; {ALL}=1 runs all");
+    false
+}
+
+/// The place of the member that has the turn: the commit's hash by the group's name, so that groups do not go in step.
+fn turn(commit: &str, group: &str, members: usize) -> usize {
+    // FNV-1a: no more than that every member shall come.
+    let hash = commit.bytes().chain(group.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    usize::try_from(hash % members.max(1) as u64).unwrap_or(0)
+}
+
+/// Tests that take turns, as `rotated! { "group"; name => function, argument; … }`: each becomes a test that calls its
+/// function with its own name and what follows. One group a module.
+#[macro_export]
+macro_rules! rotated {
+    ($group:literal; $($name:ident => $function:path $( , $argument:expr )*;)+) => {
+        /// Of these each run has one.
+        const MEMBERS: &[&str] = &[$(stringify!($name)),+];
+        $(
+            #[test]
+            fn $name() {
+                if $crate::rotation::has_turn($group, stringify!($name), MEMBERS) {
+                    $function(stringify!($name) $(, $argument)*);
+                }
+            }
+        )+
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_has_a_turn_and_groups_do_not_go_in_step() {
+        let turns = |group: &str| -> Vec<usize> {
+            (0..64).map(|commit| turn(&format!("{commit:040x}"), group, 5)).collect()
+        };
+        let (one, other) = (turns("one"), turns("other"));
+        assert!((0..5).all(|member| one.contains(&member) && other.contains(&member)));
+        assert_ne!(one, other);
+        assert_eq!(turn("abc", "one", 5), turn("abc", "one", 5));
+    }
+}
