@@ -38,6 +38,7 @@ mod pc {
         pc_refuses_a_wrong_hash_tree => verity::tree_bit, QUICK;
         pc_refuses_a_wrong_root_hash => verity::root_hash, QUICK;
         pc_with_a_wrong_bit_in_its_kernel => verity::kernel_bit, QUICK;
+        pc_with_a_wrong_bit_where_its_kernel_does_not_care => verity::idle_kernel_bit, QUICK;
     }
 }
 

@@ -70,41 +70,70 @@ pub(crate) fn unneeded_bit(test: &str, board: &str) {
     scene.end();
 }
 
-/// In the kernel, which nothing verifies before it runs: it does not come up, or the device finds out and says so.
+/// In the kernel, which nothing verifies before it runs, in the middle of what unpacks itself: it does not come up, or
+/// the device finds out and says so.
 pub(crate) fn kernel_bit(test: &str, board: &str) {
-    let Some((world, mut guest)) = fresh(test, board) else { return };
-    let boot = guest.disk.boot_image();
-    guest.disk.on_boot(|fat| {
+    let _ = with_another_kernel(test, board, |length| length / 2);
+}
+
+/// In the part of the kernel that a start by UEFI leaves alone: the device works, finds out, and tells everybody.
+pub(crate) fn idle_kernel_bit(test: &str, board: &str) {
+    if let Some(end) = with_another_kernel(test, board, |_| REAL_MODE) {
+        assert_eq!(end, End::Told);
+    }
+}
+
+/// Within the code for the processor's first mode (Documentation/arch/x86/boot.rst), which only a BIOS starts.
+const REAL_MODE: usize = 0x2000;
+
+/// What becomes of a machine with a wrong kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    DidNotStart,
+    Told,
+}
+
+fn with_another_kernel(test: &str, board: &str, place: impl Fn(usize) -> usize) -> Option<End> {
+    const WARNING: &str =
+        "WARNING: the boot image is not what this system was composed with: differs: .linux";
+    let mut scene = Scene::set(test, board)?;
+    let boot = scene.guest.disk.boot_image();
+    scene.guest.disk.on_boot(|fat| {
         let mut content = fat.read(&boot.path).unwrap().unwrap();
-        let (at, length) = {
-            let kernel = uki::section(&content, ".linux").unwrap();
-            (kernel.as_ptr() as usize - content.as_ptr() as usize, kernel.len())
-        };
-        content[at + length / 2] ^= 0x10;
+        let kernel = uki::section(&content, ".linux").unwrap();
+        let at = kernel.as_ptr() as usize - content.as_ptr() as usize + place(kernel.len());
+        content[at] ^= 0x10;
         fat.write(&boot.path, &content).unwrap();
     });
-    if !guest.start() {
-        return;
+    if !scene.guest.start() {
+        return None;
     }
     let mut end = None;
-    world.until("the kernel's end, or the device's word", || {
-        let console = guest.console();
-        // What its own loader says of itself.
+    scene.opening.world.until("the kernel's end, or the device's word", || {
+        let console = scene.guest.console();
+        // What the kernel's own loader says of itself.
         let broken =
             ["System halted", "Kernel panic", "data is corrupt"].iter().any(|word| console.contains(word));
         end = match () {
-            () if console.contains("the boot image is not what it was composed as") => Some("told"),
-            () if broken || !guest.is_on() => Some("did not start"),
+            () if console.contains(WARNING) => Some(End::Told),
+            () if broken || !scene.guest.is_on() => Some(End::DidNotStart),
             () => None,
         };
         end.is_some()
     });
-    let console = guest.console();
-    eprintln!("{test}: {}", end.unwrap());
-    if end == Some("did not start") {
-        assert!(!console.contains("agent started"), "{console}");
+    eprintln!("{test}: {end:?}");
+    if end == Some(End::Told) {
+        scene.opening.world.until_online(1);
+        let told = || scene.device()["system"]["boot_image"] == "differs: .linux";
+        scene.opening.world.until("the hub knows of it", told);
+        scene.end();
+        return end;
     }
-    if guest.is_on() {
-        guest.cut_power();
+    let console = scene.guest.console();
+    assert!(!console.contains("agent started"), "{console}");
+    if scene.guest.is_on() {
+        scene.guest.cut_power();
     }
+    scene.opening.world.finish();
+    end
 }
