@@ -213,7 +213,8 @@ fn pi(
     } else {
         image.to_owned()
     };
-    let line = String::from_utf8_lossy(&take("cmdline.txt")?).trim().to_owned();
+    // This watchdog starts the machine anew when it is armed.
+    let line = format!("{} watchdog=off", String::from_utf8_lossy(&take("cmdline.txt")?).trim());
     command.arg("-kernel").arg(folder.join("kernel")).arg("-initrd").arg(folder.join("initrd"));
     command.arg("-dtb").arg(folder.join("tree")).args(["-append", &line]);
     command.args(["-drive", &format!("if=sd,format=raw,file={}", comma(&file))]);

@@ -48,8 +48,11 @@ pub fn busybox_for(architecture: &str, place: &Path) -> Result<Image, String> {
         "amd64" => package("busybox-static")?,
         other => foreign_package("busybox-static", other)?,
     };
+    // Newer releases have it where everything else is.
+    let program = ["usr/bin/busybox", "bin/busybox"].map(|path| package.join(path));
+    let program = program.iter().find(|path| path.exists()).unwrap();
     let mut layer = Layer::default();
-    layer.bytes("bin/busybox", std::fs::read(package.join("bin/busybox")).unwrap(), 0o755);
+    layer.bytes("bin/busybox", std::fs::read(program).unwrap(), 0o755);
     for program in PROGRAMS {
         layer.link(&format!("bin/{program}"), "busybox");
     }
