@@ -119,7 +119,9 @@ pub fn lent(config: &AgentConfig) -> Result<Lent, DeviceError> {
 pub fn disk_free(path: &Path) -> Result<(u64, u64), FileError> {
     let stat =
         statvfs(path).map_err(|errno| FileError::of("ask for the free space of", path)(errno.into()))?;
-    Ok((stat.blocks_available().saturating_mul(stat.fragment_size()), stat.files_available()))
+    #[allow(clippy::useless_conversion, reason = "32-bit machines count its bytes in 32 bits")]
+    let unit = u64::from(stat.fragment_size());
+    Ok((stat.blocks_available().saturating_mul(unit), stat.files_available()))
 }
 
 fn memory_total() -> Result<u64, FileError> {

@@ -111,9 +111,10 @@ fn with_another_kernel(test: &str, board: &str, place: impl Fn(usize) -> usize) 
     let mut end = None;
     scene.opening.world.until("the kernel's end, or the device's word", || {
         let console = scene.guest.console();
-        // What the kernel's own loader says of itself.
-        let broken =
-            ["System halted", "Kernel panic", "data is corrupt"].iter().any(|word| console.contains(word));
+        // What the kernel's own loader says of itself, or the firmware of a program that goes wild.
+        let broken = ["System halted", "Kernel panic", "data is corrupt", "!!!! "]
+            .iter()
+            .any(|word| console.contains(word));
         end = match () {
             () if console.contains(WARNING) => Some(End::Told),
             () if broken || !scene.guest.is_on() => Some(End::DidNotStart),

@@ -301,8 +301,10 @@ fn grow_file_system(device: &Path) -> io::Result<u64> {
 #[must_use]
 pub fn fullness() -> Option<String> {
     let stat = nix::sys::statvfs::statvfs(MOUNT).ok()?;
-    let size = stat.blocks().saturating_mul(stat.fragment_size());
-    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    #[allow(clippy::useless_conversion, reason = "32-bit machines count its bytes in 32 bits")]
+    let unit = u64::from(stat.fragment_size());
+    let size = stat.blocks().saturating_mul(unit);
+    let free = stat.blocks_available().saturating_mul(unit);
     let least = least(size);
     let say = || format!("the data area is full: less than {} of {} MiB are free", least >> 20, size >> 20);
     (free < least).then(say)
