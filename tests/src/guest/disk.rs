@@ -174,7 +174,7 @@ impl Disk {
     /// When it cannot be done.
     pub fn forget_partition(&self, number: u32) {
         let tree = Tree::find().unwrap();
-        let mut sfdisk = Command::new(programs::find(&tree, "fdisk", "usr/sbin/sfdisk").unwrap());
+        let mut sfdisk = Command::new(programs::find(&tree, "fdisk", "sbin/sfdisk").unwrap());
         let done = sfdisk
             .args(["--no-reread", "--no-tell-kernel", "--delete"])
             .arg(&self.0)

@@ -73,6 +73,8 @@ pub(crate) fn is_overwritten(test: &str, board: &str) {
     scene.opening.world.until_online(1);
     assert_eq!(scene.device()["address"], address, "the same device");
     assert_eq!(scene.work("echo repaired"), "repaired");
+    // While it still holds its vouchers.
+    scene.opening.world.assert_books();
     scene.turn_off();
     assert!(!scene.guest.disk.has_boot_file(REPAIR), "the wish was fulfilled");
 
@@ -87,7 +89,6 @@ pub(crate) fn is_overwritten(test: &str, board: &str) {
     let devices = scene.devices();
     assert_eq!(devices.len(), 2, "erased, it is another device");
     assert_eq!(scene.work("echo anew"), "anew");
-    scene.opening.world.assert_books();
     scene.turn_off();
     assert!(!scene.guest.disk.has_boot_file(ERASE), "the wish was fulfilled");
     scene.opening.world.finish();
