@@ -1,7 +1,6 @@
 //! The programs for other machines than this one: the compiler and the source of its standard library from where they
 //! can be had, musl and the linker from zig, everything in one static file that may lie anywhere in memory.
 
-use std::env;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -81,9 +80,10 @@ fn tools(tree: &Tree, architecture: Architecture, zig: &Zig) -> Result<PathBuf, 
     let folder = all.join(architecture.name());
     fs::create_dir_all(&folder)?;
     let wrapper = all.join("wrapper");
-    // A copy: the program itself is replaced when it is compiled anew, also while cargo runs it.
+    // A copy: the program itself is replaced when it is compiled anew, also while cargo runs it. Then its name is that
+    // of a file which is not there any more; this way to it stays.
     let part = all.join("wrapper.part");
-    fs::copy(env::current_exe()?, &part)?;
+    fs::copy("/proc/self/exe", &part)?;
     fs::rename(&part, &wrapper)?;
     for name in [CC, LD, AR] {
         link(Path::new("../wrapper"), &folder.join(name))?;
