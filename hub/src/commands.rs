@@ -125,6 +125,11 @@ async fn serve(config: HubConfig) -> Result<(), CommandError> {
         let mut out = std::io::stdout().lock();
         writeln!(out, "hub      {}", serving.hub.address().checksummed())?;
         writeln!(out, "web      {}", addresses.http)?;
+        if let Some(running) = Running::read(Path::new(&data))?
+            && running.http != addresses.http
+        {
+            writeln!(out, "local    {}, from this machine", running.http)?;
+        }
         writeln!(out, "token    {}", serve::admin_token_path(Path::new(&data)).display())?;
         if let Some(token) = token.token {
             writeln!(out, "join     sosna-agent run --join {token}")?;

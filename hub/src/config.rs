@@ -192,7 +192,7 @@ impl Default for Probation {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            inodes: 65_536,
+            inodes: 16_384,
             pids: 256,
             log_bytes: 1 << 20,
             timeout_ms: 7 * 86_400_000,

@@ -1,7 +1,7 @@
 //! Brings a hub up, and down again in order.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -71,7 +71,7 @@ pub enum ServeError {
 /// Where a running hub is, for the commands beside it: `<data>/running.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Running {
-    /// REST and pages.
+    /// REST and pages, as this machine reaches them: others may know the hub by a name that leads nowhere from here.
     pub http: String,
     /// The process.
     pub pid: u32,
@@ -121,6 +121,8 @@ pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
     let ip: IpAddr = listen_on.parse().map_err(|_| ServeError::Address(config.listen.clone()))?;
     let public = address::bare(&config.public_address);
     let host = if public.is_empty() { listen_on.to_owned() } else { public.to_owned() };
+    let here = local(ip).to_string();
+    let names = if here == host { vec![here.clone()] } else { vec![host.clone(), here.clone()] };
     let ports = config.ports.clone();
     let (hub, waiting) = Hub::open(config.clone(), SystemClock::shared()).await.map_err(opened)?;
     make_admin(&hub, &data).await.map_err(opened)?;
@@ -131,7 +133,7 @@ pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
         .await
         .map_err(opened)?;
 
-    let (identity, trust) = certificates(&hub, &host).await?;
+    let (identity, trust) = certificates(&hub, &names).await?;
     let (stop, stopping) = watch::channel(false);
     let mut listeners = JoinSet::new();
 
@@ -171,7 +173,8 @@ pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
         bootstrap: broker.bootstrap_addr().port(),
         content: format!("https://{}/content", address::join(&host, content_port)),
     };
-    let running = Running { http: addresses.http.clone(), pid: std::process::id() };
+    let running =
+        Running { http: format!("{scheme}://{}", address::join(&here, http_port)), pid: std::process::id() };
     // A device that is faster than these two lines is told to try again.
     let _ = hub.addresses.set(addresses);
     let _ = hub.broker.set(broker.clone());
@@ -179,7 +182,7 @@ pub async fn start(config: HubConfig) -> Result<Serving, ServeError> {
     file::write(&Running::path(&data), &running, Access::Public)?;
 
     let mut workers = workers(&hub, waiting);
-    workers.spawn(renew(hub.clone(), host, identity, broker.clone(), (content_tls, people_tls)));
+    workers.spawn(renew(hub.clone(), names, identity, broker.clone(), (content_tls, people_tls)));
     Ok(Serving { hub, broker, stop, listeners, workers })
 }
 
@@ -225,15 +228,20 @@ fn people(identity: &ServerIdentity) -> Result<Arc<rustls::ServerConfig>, ServeE
     listener::tls(identity).map_err(|source| ServeError::Certificate(Box::new(source)))
 }
 
-async fn certificates(hub: &Hub, host: &str) -> Result<(ServerIdentity, TrustBundle), ServeError> {
+/// The address at which this machine reaches a listener of its own.
+fn local(listener: IpAddr) -> IpAddr {
+    match listener {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+async fn certificates(hub: &Hub, names: &[String]) -> Result<(ServerIdentity, TrustBundle), ServeError> {
     let authority = hub.authority.read().await;
     let now = std::time::UNIX_EPOCH + Duration::from_millis(hub.now_ms());
     let identity = authority
-        .issue_server(
-            &[host.to_owned()],
-            now,
-            Duration::from_millis(hub.config.times.listener_certificate_ms),
-        )
+        .issue_server(names, now, Duration::from_millis(hub.config.times.listener_certificate_ms))
         .map_err(|error| ServeError::Certificate(Box::new(error)))?;
     Ok((identity, authority.trust()))
 }
@@ -241,7 +249,7 @@ async fn certificates(hub: &Hub, host: &str) -> Result<(ServerIdentity, TrustBun
 /// Replaces the listeners' certificate before it ends.
 async fn renew(
     hub: Arc<Hub>,
-    host: String,
+    names: Vec<String>,
     mut identity: ServerIdentity,
     broker: Arc<EmbeddedBroker>,
     (content_tls, people_tls): (Presented, Presented),
@@ -257,7 +265,7 @@ async fn renew(
             continue;
         }
         let renewed = async {
-            let (next, trust) = certificates(&hub, &host).await?;
+            let (next, trust) = certificates(&hub, &names).await?;
             broker.reload_certificates(&next, &trust).await.map_err(ServeError::Broker)?;
             let config = content::config(&next, &trust)
                 .map_err(|source| ServeError::Open { data: hub.config.data.clone(), source })?;

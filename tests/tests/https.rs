@@ -76,3 +76,23 @@ fn people_come_by_https_and_certificates_renew_under_work() {
     world.assert_books();
     world.finish();
 }
+
+/// Devices know it by a name that leads nowhere from here: behind a router, or from within an emulated machine.
+#[test]
+fn the_hubs_own_commands_reach_it_whatever_others_call_it() {
+    for https in ["false", "true"] {
+        let mut world = World::new(Duration::from_secs(60));
+        world.set_hub("public_address", "hub.invalid");
+        world.set_hub("https", https);
+        world.start_hub();
+        let mut command = world.hub_command(&world.hub_data());
+        let token: JoinToken = world.run(command.arg("token")).ok().parse().unwrap();
+        assert_eq!(token.host, "hub.invalid");
+        let log = world.hub_log();
+        let local = format!("local    {}, from this machine", world.http());
+        assert!(log.contains("hub.invalid") && log.contains(&local), "{log}");
+        let pin = token.authority.to_string();
+        let _ = world.cli(&world.admin(), &["login", &world.http(), "--authority", &pin]).ok();
+        world.finish();
+    }
+}
