@@ -57,7 +57,7 @@ pub struct LimitsConfig {
     pub cpu_millis: u32,
     /// Memory for tasks, such as "512MiB"; else all but a reserve for the system.
     pub memory: String,
-    /// Disk for tasks' own files and for results that wait to be delivered; else half of what is free.
+    /// Disk for tasks' own files and for results that wait to be delivered, never more than is free; else half of it.
     pub disk: String,
     /// Disk for images.
     pub images: String,

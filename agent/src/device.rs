@@ -74,16 +74,17 @@ fn x86_level() -> u8 {
     1 + u8::from(v2) + u8::from(v3) + u8::from(v4)
 }
 
-/// What the device lends: its limits from the configuration, the rest from the machine.
+/// What the device lends: its limits from the configuration, the rest from the machine. `held` bytes of disk are what
+/// the device's tasks have been promised already.
 ///
 /// # Errors
 /// [`DeviceError`].
-pub fn lent(config: &AgentConfig) -> Result<Lent, DeviceError> {
+pub fn lent(config: &AgentConfig, held: u64) -> Result<Lent, DeviceError> {
     let limits = &config.limits;
     let (free, inodes) = disk_free(&config.data)?;
     let disk_reserve = size("limits.disk_reserve", &limits.disk_reserve)?.unwrap_or(64 << 20);
-    let usable = free.saturating_sub(disk_reserve);
-    let disk = size("limits.disk", &limits.disk)?.unwrap_or(usable / 2);
+    let usable = free.saturating_sub(disk_reserve).saturating_add(held);
+    let disk = size("limits.disk", &limits.disk)?.map_or(usable / 2, |disk| disk.min(usable));
     let images = size("limits.images", &limits.images)?.unwrap_or((usable / 4).max(256 << 20));
     let memory = match size("limits.memory", &limits.memory)? {
         Some(memory) => memory,
@@ -178,14 +179,18 @@ mod tests {
     fn the_machine_is_described_and_limits_override_it() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = AgentConfig { data: dir.path().into(), ..AgentConfig::default() };
-        let machine = lent(&config).unwrap();
+        let machine = lent(&config, 0).unwrap();
         assert!(machine.resources.cpu_millis >= 1000 && machine.resources.memory > 64 << 20);
         assert!(machine.resources.disk > 0 && machine.resources.inodes > 0);
         config.limits.cpu_millis = 1500;
         config.limits.memory = "128MiB".into();
         config.limits.disk = "1GiB".into();
-        let limited = lent(&config).unwrap().resources;
+        let limited = lent(&config, 0).unwrap().resources;
         assert_eq!((limited.cpu_millis, limited.memory, limited.disk), (1500, 128 << 20, 1 << 30));
+        // A disk that others have filled: nothing but what tasks hold already.
+        config.limits.disk_reserve = "1000TiB".into();
+        assert_eq!(lent(&config, 0).unwrap().resources.disk, 0);
+        assert_eq!(lent(&config, 1000).unwrap().resources.disk, 1000);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod content;
 pub mod device;
 pub mod identity;
 pub mod node;
+mod room;
 mod run;
 pub mod status;
 mod stop;

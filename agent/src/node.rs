@@ -15,6 +15,8 @@ use sosna_protocol::{
     resources::{Ask, Class, Resources},
 };
 
+use tokio::sync::Notify;
+
 use crate::{
     clock::DeviceClock,
     config::{AgentConfig, size},
@@ -44,12 +46,8 @@ pub struct Node {
     pub clock: DeviceClock,
     /// What it is.
     pub class: Class,
-    /// What it lends.
-    pub lent: Lent,
     /// What it asks.
     pub ask: Ask,
-    /// What it is willing to be owed.
-    pub exposure_limit: Amount,
     /// Limits that do not hold here, for people.
     pub missing_limits: Vec<String>,
     /// What holds here, for people.
@@ -63,9 +61,40 @@ pub struct Node {
     /// Whether the configuration says that traffic costs money, and what one task may then have fetched.
     metered: (bool, u64),
     enrolment: RwLock<Arc<Enrolment>>,
+    offer: RwLock<Offer>,
+    offered: Notify,
     draining: AtomicBool,
     is_connected: AtomicBool,
     refused_frames: AtomicU64,
+}
+
+/// What a device lends now, and what it is willing to be owed for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// What it lends.
+    pub lent: Lent,
+    /// What it is willing to be owed.
+    pub exposure_limit: Amount,
+}
+
+// === impl Offer ===
+
+impl Offer {
+    /// What the configuration and the machine's state allow, beside the tasks that the device has.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn now(config: &AgentConfig, tasks: &[TaskRecord]) -> Result<Self, DeviceError> {
+        let lent = device::lent(config, Node::taken(tasks).disk)?;
+        let exposure_limit = match config.exposure.limit.trim() {
+            "" => {
+                let day = config.ask.ask()?.price(&lent.resources, 24 * 3_600_000);
+                day.unwrap_or(Amount::from_units(u128::MAX))
+            }
+            text => crate::config::amount("exposure.limit", text)?,
+        };
+        Ok(Self { lent, exposure_limit })
+    }
 }
 
 // === impl Node ===
@@ -81,14 +110,10 @@ impl Node {
         store: Arc<Store>,
         clock: DeviceClock,
         enrolment: Enrolment,
+        offer: Offer,
         (walls, missing_limits): (Vec<String>, Vec<String>),
     ) -> Result<Self, DeviceError> {
-        let lent = device::lent(config)?;
         let ask = config.ask.ask()?;
-        let exposure_limit = match config.exposure.limit.trim() {
-            "" => ask.price(&lent.resources, 24 * 3_600_000).unwrap_or(Amount::from_units(u128::MAX)),
-            text => crate::config::amount("exposure.limit", text)?,
-        };
         let metered_download = size("network.metered_download", &config.network.metered_download)?;
         let enrolment = Arc::new(enrolment);
         Ok(Self {
@@ -104,16 +129,33 @@ impl Node {
             content: ContentClient::default(),
             clock,
             class: device::class(),
-            lent,
             ask,
-            exposure_limit,
             missing_limits,
             walls,
             enrolment: RwLock::new(enrolment),
+            offer: RwLock::new(offer),
+            offered: Notify::new(),
             draining: AtomicBool::new(false),
             is_connected: AtomicBool::new(false),
             refused_frames: AtomicU64::new(0),
         })
+    }
+
+    /// What it lends now, and for how much it trusts the hub.
+    #[must_use]
+    pub fn offer(&self) -> Offer {
+        *self.offer.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lends something else from now on.
+    pub fn set_offer(&self, offer: Offer) {
+        *self.offer.write().unwrap_or_else(PoisonError::into_inner) = offer;
+        self.offered.notify_one();
+    }
+
+    /// Returns once it lends something else, so that the hub can be told.
+    pub async fn offered(&self) {
+        self.offered.notified().await;
     }
 
     /// The enrolment in force.

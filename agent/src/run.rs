@@ -29,9 +29,10 @@ use crate::{
     config::AgentConfig,
     device::{self, DeviceError},
     identity::{Enrolment, EnrolmentError, FolderLock, Keys, KeysError, LockError},
-    node::Node,
+    node::{Node, Offer},
+    room::{self, Ballast},
     status,
-    store::{Store, StoreError},
+    store::{Store, StoreError, record::TaskRecord},
     system::System,
     task::{Engine, container::ContainerRuntime, make_folders},
     uplink::{self, EnrolError, UplinkError, bootstrap::Bootstrap},
@@ -215,6 +216,9 @@ async fn start(
 ) -> Result<Running, AgentError> {
     let data = &config.data;
     let lock = FolderLock::take(data)?;
+    let mut ballast = Ballast::of(data);
+    ballast.spend_if_full();
+    ballast.lay_if_roomy();
     let keys = Keys::load_or_create(data)?;
     let store = Arc::new(Store::open(data, keys.identity.clone())?);
     let system = System::new(&config.system);
@@ -223,7 +227,7 @@ async fn start(
         payee::set(&store, &Address::of_person(&config.payout_to)?)?;
     }
     // What can be wrong on this machine is told before the hub is asked for anything.
-    let (runtime, images) = open_containers(config, &keys, hooks)?;
+    let (runtime, images) = open_containers(config, &keys, store.open_tasks()?.as_slice(), hooks)?;
     let credentials = read_credentials(&config.registry.credentials)?;
     let bootstrap = Bootstrap { keys: &keys, store: &store, clock: &clock };
     let enrolment = enrolment(config, join, bootstrap).await?;
@@ -235,11 +239,13 @@ async fn start(
         tracing::warn!("not enforced on this machine: {limit}");
     }
     let limits = (runtime.walls(), missing);
-    let node = Node::new(config, keys, Arc::clone(&store), clock, enrolment, limits)?;
+    let offer = Offer::now(config, &store.open_tasks()?)?;
+    let node = Node::new(config, keys, Arc::clone(&store), clock, enrolment, offer, limits)?;
     let node = Arc::new(node);
     tracing::info!(
         device = %node.device, hub = %node.hub, class = %node.class,
-        cpu_millis = node.lent.resources.cpu_millis, memory = node.lent.resources.memory, disk = node.lent.resources.disk,
+        cpu_millis = offer.lent.resources.cpu_millis, memory = offer.lent.resources.memory,
+        disk = offer.lent.resources.disk,
         "{}", device::VERSION
     );
     make_folders(data)?;
@@ -248,6 +254,7 @@ async fn start(
     engine.resume().await?;
     tokio::spawn(status::serve(Arc::clone(&engine)));
     tokio::spawn(keep_house(Arc::clone(&engine)));
+    tokio::spawn(room::keep(Arc::clone(&engine), ballast, config.clone()));
     let uplink = tokio::spawn(uplink::serve(engine, live, stopped));
     Ok(Running { node, uplink, _lock: lock })
 }
@@ -288,6 +295,7 @@ fn read_token(path: &Path) -> Result<Option<JoinToken>, AgentError> {
 fn open_containers(
     config: &AgentConfig,
     keys: &Keys,
+    tasks: &[TaskRecord],
     hooks: Hooks,
 ) -> Result<(Arc<dyn ContainerRuntime>, Arc<ImageStore>), AgentError> {
     let containers = &config.containers;
@@ -306,7 +314,7 @@ fn open_containers(
         Some(wrap) => wrap(runtime),
         None => runtime,
     };
-    let lent = device::lent(config)?;
+    let lent = device::lent(config, Node::taken(tasks).disk)?;
     let options = StoreOptions { reach: Reach::new(&config.registry.private), ..StoreOptions::default() };
     let images = ImageStore::open(&config.data.join("images"), lent.images, options)?;
     Ok((runtime, Arc::new(images)))

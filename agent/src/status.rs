@@ -222,8 +222,9 @@ fn running(engine: &Engine) -> Result<Report, StatusError> {
     report.device = Some(checksummed(&node.device));
     report.connected = node.is_connected();
     report.time_ms = node.clock.trusted_ms().or_else(|| Some(node.clock.now_ms()));
-    report.lent = Some(room(&node.lent.resources));
-    report.free = Some(room(&node.lent.resources.minus(&Node::taken(&tasks))));
+    let lent = node.offer().lent.resources;
+    report.lent = Some(room(&lent));
+    report.free = Some(room(&lent.minus(&Node::taken(&tasks))));
     report.walls.clone_from(&node.walls);
     report.missing_limits.clone_from(&node.missing_limits);
     report.refused_frames = node.refused_frames();

@@ -5,16 +5,21 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::Deserialize;
 use sosna_boot::{
     status::Health,
     system::{self, AGENT_DATA, Config, JOIN},
 };
-use tokio::time::Instant;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::Instant,
+};
 
 use crate::{clock::MoveMachine, status};
 
@@ -68,7 +73,7 @@ fn health() -> Option<Health> {
 
 /// The network's cards and addresses, written by the first program.
 const NETWORK: &str = "network.json";
-/// How often that is looked at while somebody waits for it.
+/// How often that is looked at while somebody waits for it and cannot be told.
 const LOOK: Duration = Duration::from_millis(200);
 /// Why the agent has no line to its hub, in a line of text; for the first program, which shows it.
 const TROUBLE: &str = "trouble";
@@ -91,6 +96,33 @@ pub struct Image {
     /// Whether the boot image is what the slot was composed with: `sound`, `unchecked`, or what differs.
     #[serde(default)]
     pub boot_image: String,
+}
+
+/// What the network was like at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network(Option<Vec<u8>>);
+
+/// Tells when a file of a folder has become another one.
+struct Changes(AsyncFd<OwnedFd>);
+
+// === impl Changes ===
+
+impl Changes {
+    fn within(folder: &Path) -> io::Result<Self> {
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        watch.add_watch(folder, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE)?;
+        // SAFETY: an `OwnedFd` keeps its descriptor, open, until it is dropped, and the registration goes before it.
+        let registered = unsafe { AsyncFd::register_with_interest(OwnedFd::from(watch), Interest::READABLE) };
+        Ok(Self(registered?))
+    }
+
+    /// Returns after the next changes, which of them is not told.
+    async fn next(&self) {
+        let Ok(mut ready) = self.0.readable().await else { return };
+        let mut events = [0; 4096];
+        while nix::unistd::read(self.0.get_ref(), &mut events).is_ok_and(|length| length > 0) {}
+        ready.clear_ready();
+    }
 }
 
 // === impl System ===
@@ -172,19 +204,24 @@ impl System {
         };
     }
 
-    /// Waits for a pause to be over, or until the network is another one than at its beginning: then what failed before is
-    /// worth another try at once.
-    pub async fn pause(&self, longest: Duration) {
-        let network = || self.folder.as_ref().and_then(|folder| fs::read(folder.join(NETWORK)).ok());
-        let (before, end) = (network(), Instant::now() + longest);
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let changed = self.folder.is_some() && network() != before;
-            if left.is_zero() || changed {
-                return;
+    /// What the network is like now; outside an image it never changes.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        Network(self.folder.as_ref().and_then(|folder| fs::read(folder.join(NETWORK)).ok()))
+    }
+
+    /// Waits for a pause to be over, or until the network is another one than `before`, when what failed was begun: then
+    /// it is worth another try at once.
+    pub async fn pause(&self, longest: Duration, before: &Network) {
+        let end = Instant::now() + longest;
+        let changes = self.folder.as_deref().map(Changes::within);
+        while self.network() == *before && Instant::now() < end {
+            match &changes {
+                None => tokio::time::sleep_until(end).await,
+                Some(Ok(changes)) => drop(tokio::time::timeout_at(end, changes.next()).await),
+                // Too many watches on this machine.
+                Some(Err(_)) => tokio::time::sleep_until(end.min(Instant::now() + LOOK)).await,
             }
-            let next = if self.folder.is_some() { left.min(LOOK) } else { left };
-            tokio::time::sleep(next).await;
         }
     }
 
@@ -243,13 +280,21 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let begun = std::time::Instant::now();
         runtime.block_on(async {
-            let pause = system.pause(Duration::from_secs(60));
+            let before = system.network();
+            system.pause(Duration::from_millis(20), &before).await;
+            assert!(begun.elapsed() >= Duration::from_millis(20), "nothing has changed");
+            let pause = system.pause(Duration::from_secs(60), &before);
             let change = async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                write("another file", "");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 write("network.json", "{}");
             };
             tokio::join!(pause, change);
+            // What has changed since is not waited for.
+            system.pause(Duration::from_secs(60), &before).await;
         });
+        assert_ne!(system.network(), System::new(Path::new("")).network());
         assert!(begun.elapsed() < Duration::from_secs(30), "a change of the network ends the pause");
         assert!(!folder.path().join(TROUBLE).exists() && system.clock().is_some());
         for name in ["boot.json", "network.json", "device.toml"] {

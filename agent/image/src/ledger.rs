@@ -217,6 +217,12 @@ impl Ledger {
         self.state().used()
     }
 
+    /// Bytes in use that are not on their way out.
+    pub(crate) fn staying(&self) -> u64 {
+        let state = self.state();
+        state.used().saturating_sub(state.deleting)
+    }
+
     /// Digests of images that were complete once and still have a note.
     pub(crate) fn images(&self) -> Vec<Digest> {
         self.state().images.keys().copied().collect()

@@ -210,6 +210,14 @@ impl ImageStore {
         self.ledger.evict_to(self.ledger.limit()).await
     }
 
+    /// Evicts what is unused, longest ago first, until `bytes` more are free on the disk, or nothing unused is left.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub async fn make_room(&self, bytes: u64) -> Result<Collected, ImageError> {
+        self.ledger.evict_to(self.ledger.staying().saturating_sub(bytes)).await
+    }
+
     /// Evicts everything that no live [`Image`] pins.
     ///
     /// # Errors

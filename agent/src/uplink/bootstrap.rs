@@ -102,7 +102,9 @@ impl Bootstrap<'_> {
         token: &JoinToken,
     ) -> Result<Enrolment, EnrolError> {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let system = System::new(&config.system);
         loop {
+            let network = system.network();
             match self.enrol_once(config, token).await {
                 Ok(enrolment) => {
                     enrolment.store(&config.data)?;
@@ -114,9 +116,8 @@ impl Bootstrap<'_> {
                     let wait = backoff.wait();
                     let reason = sosna_host::report::line(&error);
                     tracing::warn!(seconds = wait.as_secs_f32(), "not enrolled, trying again: {reason}");
-                    let system = System::new(&config.system);
                     system.trouble(Some(&reason));
-                    system.pause(wait).await;
+                    system.pause(wait, &network).await;
                 }
             }
         }
@@ -190,7 +191,12 @@ impl Bootstrap<'_> {
             }
         };
         let answer = tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(silent()));
-        link.close().await;
+        // The broker takes its time for a farewell, and the answer is here.
+        if answer.is_ok() {
+            tokio::spawn(link.close());
+        } else {
+            link.close().await;
+        }
         answer
     }
 

@@ -225,6 +225,7 @@ impl Inbox<'_> {
         let id = assign.assignment;
         // Unknown space is no space: the disk does not answer.
         let disk_free = device::disk_free(&node.data).map_or(0, |(free, _)| free);
+        let offer = node.offer();
         node.store.write(|tx| {
             self.admit(tx)?;
             if let Some(known) = tx.task(&id)? {
@@ -232,12 +233,12 @@ impl Inbox<'_> {
             }
             let situation = Situation {
                 ask: node.ask,
-                lent: node.lent.resources,
+                lent: offer.lent.resources,
                 taken: Node::taken(&tx.open_tasks()?),
                 exposure: tx.exposure()?,
-                exposure_limit: node.exposure_limit,
+                exposure_limit: offer.exposure_limit,
                 disk_free,
-                disk_reserve: node.lent.disk_reserve,
+                disk_reserve: offer.lent.disk_reserve,
                 allowance: node.allowance(),
                 is_draining: node.is_draining(),
             };

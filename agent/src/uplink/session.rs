@@ -31,7 +31,14 @@ use super::{
     link::{Link, LinkError, LinkEvent, Target, split_address},
     sending::Sending,
 };
-use crate::{device, node::Node, stop::raised, store::StoreError, system::Image, task::Engine};
+use crate::{
+    device,
+    node::{Node, Offer},
+    stop::raised,
+    store::StoreError,
+    system::Image,
+    task::Engine,
+};
 
 /// What the device listens to on the main listener.
 const KINDS: [Kind; 5] = [Kind::Hello, Kind::Work, Kind::Result, Kind::Pay, Kind::Ack];
@@ -101,7 +108,7 @@ pub(crate) async fn serve(
         if let Renewal::Revoked(explanation) = renew_if_due(&engine.node, false).await {
             return Err(farewell(&engine, explanation).await?);
         }
-        let began = Instant::now();
+        let (began, network) = (Instant::now(), engine.node.system.network());
         let mut session = Session::new(&engine);
         let end = match session.hold(&mut live, &mut stop).await {
             Err(end) => end,
@@ -141,7 +148,7 @@ pub(crate) async fn serve(
             engine.node.system.trouble(Some(&reason));
         }
         tokio::select! {
-            () = engine.node.system.pause(wait) => {}
+            () = engine.node.system.pause(wait, &network) => {}
             () = raised(&mut stop) => return Ok(()),
         }
     }
@@ -203,8 +210,8 @@ struct Session<'a> {
     sending: Sending,
     renewal_tried: Option<Instant>,
     had_clock: bool,
-    /// What the hub was told of the image.
-    told: Option<Image>,
+    /// What the hub was told of the image and of what is lent.
+    told: Option<(Option<Image>, Offer)>,
 }
 
 enum Never {}
@@ -249,6 +256,7 @@ impl<'a> Session<'a> {
             tokio::select! {
                 event = link.next() => self.event(&link, event)?,
                 () = self.node.store.queued(), if is_welcome => self.send(&link)?,
+                () = self.node.offered(), if is_welcome => self.greet_again(&link)?,
                 () = sleep_until(next_beat), if is_welcome => {
                     self.beat(&link)?;
                     next_beat = TokioInstant::now() + self.beat_every();
@@ -335,6 +343,7 @@ impl<'a> Session<'a> {
             .map(|(kind, epoch, contiguous)| Position { kind, epoch, contiguous })
             .collect();
         let image = node.system.image();
+        let offer = node.offer();
         let system = image.as_ref().map(|image| System {
             board: Bounded(report::cut(&image.board, 32)),
             slot: Bounded(report::cut(&image.slot, 8)),
@@ -357,13 +366,13 @@ impl<'a> Session<'a> {
             nonce,
             agent: Bounded(device::VERSION),
             class: node.class,
-            resources: node.lent.resources,
+            resources: offer.lent.resources,
             ask: node.ask,
             held: List::new(&held),
             voucher: node.store.voucher()?,
             missing_limits: List::new(&missing),
             positions: List::new(&positions),
-            exposure_limit: Some(node.exposure_limit),
+            exposure_limit: Some(offer.exposure_limit),
             earned: earned.as_deref().map(Bounded),
             system,
             metered: Some(node.is_metered()),
@@ -371,11 +380,20 @@ impl<'a> Session<'a> {
         };
         let frame = node.store.seal_lossy(&node.hub, &hello)?;
         self.greeting = Some(nonce);
-        self.told = image;
+        self.told = Some((image, offer));
         self.greetings += 1;
         self.greeted_at = Instant::now();
         // A greeting that cannot be queued is said again.
         let _ = link.publish(&Topic::up(node.device, Kind::Hello), frame, true);
+        Ok(())
+    }
+
+    /// What the device started from was looked at in the meantime, or it lends something else now.
+    fn greet_again(&mut self, link: &Link) -> Result<(), End> {
+        let now = (self.node.system.image(), self.node.offer());
+        if self.greeting.is_none() && self.told.as_ref() != Some(&now) {
+            self.greet(link)?;
+        }
         Ok(())
     }
 
@@ -444,7 +462,7 @@ impl<'a> Session<'a> {
         let free = if self.node.is_draining() {
             sosna_protocol::resources::Resources::default()
         } else {
-            self.node.lent.resources.minus(&Node::taken(&tasks))
+            self.node.offer().lent.resources.minus(&Node::taken(&tasks))
         };
         let beat = Beat { assignments: List::new(&progress), free };
         let frame = self.node.store.seal_lossy(&self.node.hub, &beat)?;
@@ -462,10 +480,7 @@ impl<'a> Session<'a> {
         if self.welcome.is_none() {
             return Ok(());
         }
-        // What the device started from was looked at in the meantime.
-        if self.greeting.is_none() && self.node.system.image() != self.told {
-            self.greet(link)?;
-        }
+        self.greet_again(link)?;
         if !self.sending.check(Instant::now()) {
             return Err(End::NoProgress);
         }

@@ -6,15 +6,15 @@ use sosna_image::run::Network;
 use sosna_tests::guest::{Guest, Setting};
 use sosna_tests::world::World;
 
-use crate::scene::{CONNECTED, ENROLLED, PATIENCE, Scene, turn_off};
+use crate::scene::{CONNECTED, ENROLLED, PATIENCE, Scene, WORK, turn_off};
 
 const HELD: &str = "the agent does not run: the data area is held";
 const WAITS: &str = "the device keeps its identity and waits for its owner";
 const REPAIR: &str = "sosna/repair-data";
 const ERASE: &str = "sosna/erase-data";
 
-/// Nothing is free, down to the last block: the agent cannot start and says why, the device stays who it is, and with
-/// room again it works. (The agent never lets it come to this by itself: it keeps a reserve.)
+/// Nothing is free, down to the last block: the device gives up what it keeps for that, stays connected, and lends no
+/// disk; with room again it works.
 pub(crate) fn is_full(test: &str, board: &str) {
     let Some(mut scene) = Scene::set_on(test, board, 4 << 30) else { return };
     if !scene.enrol() {
@@ -24,23 +24,32 @@ pub(crate) fn is_full(test: &str, board: &str) {
     let address = scene.device()["address"].clone();
     scene.turn_off();
     let stats = scene.guest.disk.debugfs(&["stats"]);
-    let free = stats.lines().find_map(|line| line.strip_prefix("Free blocks:")).unwrap();
-    let blocks = free.trim().parse::<u64>().unwrap();
-    let fill = format!("fallocate filler 0 {}", blocks - 300);
+    let stat = |what: &str| {
+        let value = stats.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+        value.trim().parse::<u64>().unwrap()
+    };
+    // The kernel itself never gives these away (ext4_calculate_resv_clusters, reserved blocks): full is when they are
+    // all that is left.
+    let kept = (stat("Block count:") / 50).min(4096) + stat("Reserved block count:");
+    let fill = format!("fallocate filler 0 {}", stat("Free blocks:") - kept - 20);
     scene.guest.disk.debugfs(&["write /dev/null filler", &fill]);
 
-    assert!(scene.guest.start());
-    scene.guest.until_says(&scene.opening.world, "no space left on the disk of /data/agent");
+    scene.come_back();
     scene.guest.until_says(&scene.opening.world, "; the data area is full: less than ");
-    assert_eq!(scene.device()["online"], false);
+    assert_eq!(scene.device()["address"], address);
+    scene.opening.run(WORK, &["echo", "late"]).fails(4, &["No device has that much"]);
     scene.turn_off();
+    assert!(!scene.guest.disk.debugfs(&["ls agent"]).contains("ballast"), "it is given up");
 
     scene.guest.disk.debugfs(&["rm filler"]);
     scene.come_back();
     assert_eq!(scene.work("echo late"), "late");
     assert!(!scene.guest.console().contains("the data area is full"));
     assert_eq!(scene.device()["address"], address);
-    scene.end();
+    scene.opening.world.assert_books();
+    scene.turn_off();
+    assert!(scene.guest.disk.debugfs(&["ls agent"]).contains("ballast"), "it is kept again");
+    scene.opening.world.finish();
 }
 
 /// Its beginning is overwritten. The owner has it repaired; then it happens again, worse, and he has it erased.

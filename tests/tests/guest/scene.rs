@@ -18,6 +18,9 @@ pub(crate) const ENROLLED: &str = "enrolled: the join token is removed from the 
 /// What it says while a session stands.
 pub(crate) const CONNECTED: &str = " connected, ";
 
+/// What a small task asks for.
+pub(crate) const WORK: &[&str] = &["--cpu", "0.5", "--timeout", "120s"];
+
 /// A hub, and a device that is off and has never been on.
 pub(crate) struct Scene {
     pub(crate) opening: Opening,
@@ -83,8 +86,7 @@ impl Scene {
     /// Runs a small task on the device; what it wrote.
     #[track_caller]
     pub(crate) fn work(&self, script: &str) -> String {
-        let options = ["--cpu", "0.5", "--timeout", "120s"];
-        self.opening.run(&options, &["sh", "-c", script]).ok().to_owned()
+        self.opening.run(WORK, &["sh", "-c", script]).ok().to_owned()
     }
 
     /// The device goes off, everything balances, and nothing is left.

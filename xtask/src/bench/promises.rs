@@ -39,6 +39,7 @@ const PROMISES: &[Promise] = &[
     promise("containers", "oci run p50", Some("runc"), Bound::RatioAtMost(0.4)),
     promise("device", "x86_64-uefi: network up to enrolled", None, Bound::AtMost(1.0)),
     promise("device", "x86_64-uefi-cloud: network up to enrolled", None, Bound::AtMost(1.0)),
+    promise("device", "x86_64-uefi: PID 1 to enrolled", None, Bound::AtMost(5.0)),
     promise("device", "x86_64-uefi-cloud: PID 1 to enrolled", None, Bound::AtMost(5.0)),
     promise("device", "arm64-uefi: network up to enrolled", None, Bound::AtMost(1.0)),
     promise("device", "rpi: network up to enrolled", None, Bound::AtMost(1.0)),

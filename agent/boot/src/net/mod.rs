@@ -239,10 +239,10 @@ impl Network {
             cards: &cards,
         };
         let text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
-        let written = serde_json::to_vec(&told)
-            .map_err(std::io::Error::other)
-            .and_then(|told| file::write_whole(Path::new(system::NETWORK), &told, 0o644))
-            .and_then(|()| file::write_whole(Path::new(RESOLV), text.as_bytes(), 0o644));
+        // Who waits for a change of the network looks names up next.
+        let written = file::write_whole(Path::new(RESOLV), text.as_bytes(), 0o644)
+            .and_then(|()| serde_json::to_vec(&told).map_err(std::io::Error::other))
+            .and_then(|told| file::write_whole(Path::new(system::NETWORK), &told, 0o644));
         if let Err(error) = written {
             self.shared.remark(format!("what the network is like cannot be told: {error}"));
         }

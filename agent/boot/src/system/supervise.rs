@@ -186,6 +186,10 @@ impl Supervisor {
         }
         self.was_well = is_well;
         self.watchdog.feed(is_well);
+        // Its driver may come with hardware that is found late. A machine that is not well is not to be armed.
+        if is_well && self.watchdog.arm_if_new() {
+            self.shared.facts().watchdog = true;
+        }
         let was_set = clock::was_set();
         if was_set {
             console::say("the clock was wrong; the hub has told the time");

@@ -19,10 +19,11 @@ const SET_TIMEOUT: u32 = 3 << 30 | 4 << 16 | (b'W' as u32) << 8 | 6;
 /// it is armed. A device's boot image never has it.
 const OFF: &str = "watchdog=off";
 
-/// An armed watchdog, or none.
+/// An armed watchdog, or none yet: a driver may be there only after this program.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     device: Option<File>,
+    is_wanted: bool,
     every: Duration,
 }
 
@@ -33,15 +34,23 @@ impl Watchdog {
     pub(super) fn arm() -> Self {
         let line = sysfs::text("/proc/cmdline").unwrap_or_default();
         let is_wanted = !line.split_ascii_whitespace().any(|word| word == OFF);
-        let device = is_wanted.then(|| OpenOptions::new().write(true).open("/dev/watchdog").ok()).flatten();
-        let patience =
-            device.as_ref().and_then(|device| PATIENCE.iter().find_map(|wanted| set(device, *wanted).ok()));
-        let patience = patience.unwrap_or(10);
-        let every = Duration::from_secs(u64::from(patience) / 4)
-            .clamp(Duration::from_secs(1), Duration::from_secs(10));
-        let mut watchdog = Self { device, every };
-        watchdog.feed(true);
+        let mut watchdog = Self { device: None, is_wanted, every: Duration::from_secs(10) };
+        watchdog.arm_if_new();
         watchdog
+    }
+
+    /// Arms one that has appeared; whether it has.
+    pub(super) fn arm_if_new(&mut self) -> bool {
+        if self.device.is_some() || !self.is_wanted {
+            return false;
+        }
+        let Ok(device) = OpenOptions::new().write(true).open("/dev/watchdog") else { return false };
+        let patience = PATIENCE.iter().find_map(|wanted| set(&device, *wanted).ok()).unwrap_or(10);
+        self.every = Duration::from_secs(u64::from(patience) / 4)
+            .clamp(Duration::from_secs(1), Duration::from_secs(10));
+        self.device = Some(device);
+        self.feed(true);
+        true
     }
 
     pub(super) fn is_there(&self) -> bool {

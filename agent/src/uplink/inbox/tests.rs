@@ -27,6 +27,7 @@ use crate::{
     clock::{DeviceClock, NOT_BEFORE_MS},
     config::AgentConfig,
     identity::{Enrolment, Keys},
+    node::Offer,
     store::{Store, record::ResultRecord},
     task::decide::tests::sample,
 };
@@ -63,7 +64,8 @@ impl Bench {
             ..AgentConfig::default()
         };
         let clock = DeviceClock::new(None, None);
-        let node = Node::new(&config, keys, store, clock, enrolment, (vec![], vec![])).unwrap();
+        let offer = Offer::now(&config, &[]).unwrap();
+        let node = Node::new(&config, keys, store, clock, enrolment, offer, (vec![], vec![])).unwrap();
         Self { _dir: dir, hub, node, counter: std::cell::Cell::new(0) }
     }
 
