@@ -1,4 +1,4 @@
-//! Reads test results out of cargo's output: the counts, and the tests that could not run and why.
+//! Reads test results out of cargo's and forge's output: the counts, and the tests that could not run and why.
 
 use std::collections::BTreeSet;
 
@@ -23,9 +23,12 @@ impl Summary {
     /// Takes one line of cargo's output.
     pub fn feed(&mut self, line: &str) {
         let text = line.trim();
-        if text.starts_with("Running ") || text.starts_with("Doc-tests ") {
+        let is_forges = text.starts_with("Ran ") && text.contains(" for tests/");
+        if text.starts_with("Running ") || text.starts_with("Doc-tests ") || is_forges {
             self.program = Some(line.to_owned());
-        } else if let Some(counts) = text.strip_prefix("test result: ") {
+        } else if let Some(counts) =
+            text.strip_prefix("test result: ").or_else(|| text.strip_prefix("Suite result: "))
+        {
             let count = |name: &str| {
                 let words: Vec<&str> = counts.split([' ', ';', '.']).filter(|w| !w.is_empty()).collect();
                 let at = words.iter().position(|w| *w == name)?;
@@ -45,8 +48,8 @@ impl Summary {
             if self.skipped.insert(test.to_owned()) {
                 self.said_skipped += 1;
             }
-        } else if text.starts_with("TURN ") {
-            // Which of the tests that take turns it was.
+        } else if text.starts_with("TURN ") || text.starts_with("[FAIL") {
+            // Which of the tests that take turns it was, and what forge says of a test that failed.
             self.forward.push(line.to_owned());
         } else if let Some((name, state)) = text.strip_prefix("test ").and_then(|t| t.split_once(" ... ")) {
             if let Some(reason) = state.strip_prefix("ignored") {
@@ -110,6 +113,22 @@ mod tests {
         sum.add(summary);
         assert_eq!(sum.pins_gone.iter().collect::<Vec<_>>(), ["rpi: tested with a 2 instead of 1"]);
         assert_eq!(sum.closing(), "3 passed, 1 failed, 3 skipped");
+    }
+
+    #[test]
+    fn forges_lines_are_counted() {
+        let mut summary = Summary::default();
+        for line in [
+            "Ran 2 tests for tests/Registry.t.sol:RegistryTest",
+            "[PASS] test_one() (gas: 302674)",
+            "[FAIL: NotTrue(\"so\")] test_two() (gas: 5)",
+            "Suite result: FAILED. 1 passed; 1 failed; 0 skipped; finished in 3.11ms (2.18ms CPU time)",
+            "Ran 1 test suite in 3.20ms (2.18ms CPU time): 1 tests passed, 1 failed, 0 skipped (2 total tests)",
+        ] {
+            summary.feed(line);
+        }
+        assert_eq!((summary.passed, summary.failed), (1, 1));
+        assert_eq!(summary.forward.len(), 3, "{:?}", summary.forward);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::exec;
 use crate::stage::{LONGEST, Outcome, Run, Stage, StageError};
 use crate::tools::bare::{self, Bare};
 use crate::tools::cargo::{CARGO_DENY, Found};
+use crate::tools::foundry::Foundry;
 use crate::tools::programs::path_with_programs;
 
 pub(super) const STAGES: &[Stage] = &[
@@ -16,6 +17,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "build", needs: &[], run: build },
     Stage { name: "clippy", needs: &["build"], run: clippy },
     Stage { name: "deny", needs: &[], run: deny },
+    Stage { name: "contracts", needs: &[], run: contracts },
     Stage { name: "static", needs: &["build"], run: programs },
     Stage { name: "test", needs: &["build"], run: test },
     Stage { name: "twice", needs: &["static"], run: twice },
@@ -193,6 +195,41 @@ fn test(run: &mut Run<'_>) -> Result {
     }
     let good = run.command(&mut command, Some(LONGEST))?;
     Ok(Outcome::when(good, "a test failed"))
+}
+
+/// It takes a minute; with `--all` many.
+const FORGE_AT_MOST: Duration = Duration::from_secs(30 * 60);
+
+fn contracts(run: &mut Run<'_>) -> Result {
+    let (line, all) = (run.line, run.all);
+    let foundry = match Foundry::obtain(run.tree, &mut run.log, &mut |text| line.now(text)) {
+        Ok(foundry) => foundry,
+        Err(error) => return Ok(Outcome::Failed(report::chain(&error))),
+    };
+    let mut forge = |what: &str, args: &[&str], environment: &[(&str, &str)], step: &str| {
+        run.step(step);
+        let mut command = foundry.forge(what);
+        command.args(args).envs(environment.iter().copied());
+        run.command(&mut command, Some(FORGE_AT_MOST))
+    };
+    if !forge("fmt", &["--check"], &[], "their layout")? {
+        return Ok(Outcome::Failed("`forge fmt` in contracts/ puts it right".into()));
+    }
+    let more = [
+        ("FOUNDRY_FUZZ_RUNS", "5000"),
+        ("FOUNDRY_INVARIANT_RUNS", "2000"),
+        ("FOUNDRY_INVARIANT_DEPTH", "128"),
+    ];
+    let environment = if all { &more[..] } else { &[] };
+    if !forge("test", &["--no-match-contract", "Gas"], environment, "unit, fuzz and invariant tests")? {
+        return Ok(Outcome::Failed("a test of the contracts failed".into()));
+    }
+    let gas = ["--match-contract", "Gas", "--isolate", "--gas-snapshot-check", "true"];
+    let good = forge("test", &gas, &[], "gas, against the figures in contracts/snapshots")?;
+    Ok(Outcome::when(
+        good,
+        "a payment costs another amount of gas; contracts/README.md says how the new figures are written",
+    ))
 }
 
 fn no_std(run: &mut Run<'_>) -> Result {

@@ -7,5 +7,6 @@ pub use sosna_apt as apt;
 pub mod bare;
 pub mod cargo;
 pub mod compiler;
+pub mod foundry;
 pub mod programs;
 pub mod zig;
