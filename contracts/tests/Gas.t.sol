@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
-import {HubWallet} from "../solidity/wallet/HubWallet.sol";
-import {Payout} from "../solidity/wallet/Signed.sol";
+import {Leaf, Payout, SignedVoucher} from "../solidity/wallet/Signed.sol";
 import {Scene} from "./support/Scene.sol";
 import {Tree} from "./support/Tree.sol";
 import {vm} from "./support/Vm.sol";
@@ -27,7 +26,7 @@ contract Gas is Scene {
     function large(uint256 some, uint256 cumulative)
         private
         pure
-        returns (HubWallet.Leaf[] memory first, bytes32[] memory proof, bool[] memory flags, bytes32 root)
+        returns (Leaf[] memory first, bytes32[] memory proof, bool[] memory flags, bytes32 root)
     {
         first = leaves(some, cumulative);
         bytes32 top = Tree.heap(first)[0];
@@ -68,8 +67,7 @@ contract Gas is Scene {
     function test_roots_and_bulk_settlement() public {
         for (uint256 round = 0; round < 3; ++round) {
             uint256 cumulative = (round + 1) * 10 ether;
-            (HubWallet.Leaf[] memory first, bytes32[] memory proof, bool[] memory flags, bytes32 root) =
-                large(BATCH, cumulative);
+            (Leaf[] memory first, bytes32[] memory proof, bool[] memory flags, bytes32 root) = large(BATCH, cumulative);
             string[3] memory roots = ["root, first", "root, second", "root, repeat"];
             postLarge(root, roots[round]);
             vm.prank(RELAYER);
@@ -87,7 +85,7 @@ contract Gas is Scene {
             setPayee(i, address(uint160(0x7000 + i / 4)), 10);
         }
         for (uint256 round = 0; round < 2; ++round) {
-            (HubWallet.Leaf[] memory first, bytes32[] memory proof, bool[] memory flags, bytes32 root) =
+            (Leaf[] memory first, bytes32[] memory proof, bool[] memory flags, bytes32 root) =
                 large(BATCH, (round + 1) * 10 ether);
             postLarge(root, "root, for payees");
             vm.prank(RELAYER);
@@ -118,7 +116,7 @@ contract Gas is Scene {
     function test_single_claims_by_voucher() public {
         for (uint256 round = 0; round < 2; ++round) {
             uint256 cumulative = (round + 1) * 10 ether;
-            HubWallet.SignedVoucher memory its = voucher(0, cumulative);
+            SignedVoucher memory its = voucher(0, cumulative);
             (Payout memory out, bytes memory signature) = payout(0, address(0x9049), cumulative, 1 ether);
             vm.prank(RELAYER);
             wallet.claimVoucher(out, signature, its.voucher.receipts, its.signature, 0.1 ether);
@@ -130,12 +128,12 @@ contract Gas is Scene {
 
     function test_vouchers() public {
         for (uint256 round = 0; round < 2; ++round) {
-            HubWallet.SignedVoucher[] memory one = new HubWallet.SignedVoucher[](1);
+            SignedVoucher[] memory one = new SignedVoucher[](1);
             one[0] = voucher(200, (round + 1) * 10 ether);
             vm.prank(RELAYER);
             wallet.redeem(one, 0);
             vm.snapshotGasLastCall(GROUP, round == 0 ? "voucher, single, first" : "voucher, single, repeat");
-            HubWallet.SignedVoucher[] memory all = new HubWallet.SignedVoucher[](100);
+            SignedVoucher[] memory all = new SignedVoucher[](100);
             for (uint256 i = 0; i < 100; ++i) {
                 all[i] = voucher(i, (round + 1) * 10 ether);
             }

@@ -4,8 +4,10 @@ pragma solidity ^0.8.37;
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 import {MOST_PAID} from "../solidity/wallet/Account.sol";
+import {Books} from "../solidity/wallet/Books.sol";
+import {Claims} from "../solidity/wallet/Claims.sol";
 import {HubWallet} from "../solidity/wallet/HubWallet.sol";
-import {Payee, Payout, hashPayee, hashPayout} from "../solidity/wallet/Signed.sol";
+import {Leaf, Payee, Payout, SignedVoucher, hashPayee, hashPayout} from "../solidity/wallet/Signed.sol";
 import {Scene} from "./support/Scene.sol";
 import {Tree} from "./support/Tree.sol";
 import {vm} from "./support/Vm.sol";
@@ -26,7 +28,7 @@ contract HubWalletClaims is Scene {
     // --- roots
 
     function test_a_root_commits_locks_and_can_be_claimed_by_after_its_delay() public {
-        HubWallet.Leaf[] memory all = leaves(5, 10 ether);
+        Leaf[] memory all = leaves(5, 10 ether);
         post(all);
         assertEq(wallet.committed(), 50 ether, "committed");
         assertEq(wallet.locked(), 15 ether, "locked");
@@ -37,7 +39,7 @@ contract HubWalletClaims is Scene {
         assertEq(before, 0, "there was none");
         (bytes32[] memory proof, bool[] memory flags) = Tree.range(all, 0, 5);
         vm.warp(activeAt - 1);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.NoSuchRoot.selector, newest));
+        vm.expectRevert(abi.encodeWithSelector(Books.NoSuchRoot.selector, newest));
         wallet.settle(all, proof, flags, 5, 0);
         vm.warp(activeAt);
         settle(all, 0, 5, 0);
@@ -52,8 +54,8 @@ contract HubWalletClaims is Scene {
     }
 
     function test_the_root_before_can_be_claimed_by_until_the_newest_can() public {
-        HubWallet.Leaf[] memory first = leaves(3, 10 ether);
-        HubWallet.Leaf[] memory second = leaves(4, 20 ether);
+        Leaf[] memory first = leaves(3, 10 ether);
+        Leaf[] memory second = leaves(4, 20 ether);
         postAndWait(first);
         post(second);
         settle(first, 0, 2, 0);
@@ -72,7 +74,7 @@ contract HubWalletClaims is Scene {
     }
 
     function test_a_root_that_is_posted_again_can_be_claimed_by_meanwhile() public {
-        HubWallet.Leaf[] memory all = leaves(2, 10 ether);
+        Leaf[] memory all = leaves(2, 10 ether);
         postAndWait(all);
         post(all);
         settle(all, 0, 2, 0);
@@ -82,7 +84,7 @@ contract HubWalletClaims is Scene {
     function test_a_root_needs_funds_for_its_lock_too() public {
         // 768.46 + 30 % + 1 SNM frozen is the balance.
         uint256 most = uint256(999 ether) * 100 / 130;
-        HubWallet.Leaf[] memory all = leaves(1, most);
+        Leaf[] memory all = leaves(1, most);
         post(all);
         vm.warp(block.timestamp + 1 days);
         all[0].cumulative = most + 1;
@@ -90,7 +92,7 @@ contract HubWalletClaims is Scene {
         vm.prank(HUB);
         vm.expectRevert(
             abi.encodeWithSelector(
-                HubWallet.Underfunded.selector, 1 ether + most + 1 + (most + 1) * 30 / 100 + 1, 1000 ether
+                Books.Underfunded.selector, 1 ether + most + 1 + (most + 1) * 30 / 100 + 1, 1000 ether
             )
         );
         wallet.post(root, most + 1, 0);
@@ -99,7 +101,7 @@ contract HubWalletClaims is Scene {
     function test_what_was_paid_while_the_hub_counted_is_committed_once() public {
         redeem(0, 10 ether);
         uint256 seen = wallet.settled();
-        HubWallet.Leaf[] memory all = leaves(2, 30 ether);
+        Leaf[] memory all = leaves(2, 30 ether);
         // After the hub has counted, and before its root is there.
         redeem(0, 15 ether);
         bytes32 root = Tree.root(all);
@@ -114,7 +116,7 @@ contract HubWalletClaims is Scene {
     }
 
     function test_a_root_that_promises_more_than_its_total_is_paid_from_what_is_free() public {
-        HubWallet.Leaf[] memory all = leaves(2, 100 ether);
+        Leaf[] memory all = leaves(2, 100 ether);
         bytes32 root = Tree.root(all);
         vm.prank(HUB);
         wallet.post(root, 1 ether, 0);
@@ -126,7 +128,7 @@ contract HubWalletClaims is Scene {
     }
 
     function test_a_suspected_hub_pays_no_more_than_it_committed() public {
-        HubWallet.Leaf[] memory all = leaves(2, 100 ether);
+        Leaf[] memory all = leaves(2, 100 ether);
         bytes32 root = Tree.root(all);
         vm.prank(HUB);
         wallet.post(root, 100 ether, 0);
@@ -134,15 +136,15 @@ contract HubWalletClaims is Scene {
         suspect();
         settle(all, 0, 1, 0);
         (bytes32[] memory proof, bool[] memory flags) = Tree.range(all, 1, 1);
-        HubWallet.Leaf[] memory second = new HubWallet.Leaf[](1);
+        Leaf[] memory second = new Leaf[](1);
         second[0] = all[1];
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.WrongPhase.selector, 3));
+        vm.expectRevert(abi.encodeWithSelector(Books.WrongPhase.selector, 3));
         wallet.settle(second, proof, flags, 2, 0);
     }
 
     function test_a_suspicion_voids_the_root_that_is_not_active_yet() public {
-        HubWallet.Leaf[] memory honest = leaves(3, 10 ether);
-        HubWallet.Leaf[] memory greedy = leaves(4, 100 ether);
+        Leaf[] memory honest = leaves(3, 10 ether);
+        Leaf[] memory greedy = leaves(4, 100 ether);
         postAndWait(honest);
         post(greedy);
         redeem(3, 5 ether);
@@ -154,7 +156,7 @@ contract HubWalletClaims is Scene {
         assertEq(balance(device(0)), 10 ether, "what was committed before is honoured");
         bytes32 root = Tree.root(greedy);
         (bytes32[] memory proof, bool[] memory flags) = Tree.range(greedy, 0, 4);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.NoSuchRoot.selector, root));
+        vm.expectRevert(abi.encodeWithSelector(Books.NoSuchRoot.selector, root));
         wallet.settle(greedy, proof, flags, 4, 0);
         assertCovered();
     }
@@ -180,7 +182,7 @@ contract HubWalletClaims is Scene {
         vm.expectRevert(abi.encodeWithSelector(HubWallet.TotalTooSmall.selector, 9 ether, 10 ether));
         wallet.post(bytes32(uint256(1)), 9 ether, 10 ether);
         vm.prank(HUB);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.NoSuchRoot.selector, 0));
+        vm.expectRevert(abi.encodeWithSelector(Books.NoSuchRoot.selector, 0));
         wallet.post(0, 10 ether, 10 ether);
     }
 
@@ -189,7 +191,7 @@ contract HubWalletClaims is Scene {
         uint256 from = bound(first, 0, devices - 1);
         uint256 some = bound(length, 1, devices - from);
         uint256 each = bound(amount, 1, 10 ether);
-        HubWallet.Leaf[] memory all = leaves(devices, each);
+        Leaf[] memory all = leaves(devices, each);
         postAndWait(all);
         settle(all, from, some, 0);
         for (uint256 i = 0; i < devices; ++i) {
@@ -201,19 +203,19 @@ contract HubWalletClaims is Scene {
     function testFuzz_a_wrong_amount_is_not_in_the_tree(uint8 count, uint8 which, uint96 amount) public {
         uint256 devices = bound(count, 1, 20);
         uint256 one = bound(which, 0, devices - 1);
-        HubWallet.Leaf[] memory all = leaves(devices, 10 ether);
+        Leaf[] memory all = leaves(devices, 10 ether);
         postAndWait(all);
         (bytes32[] memory proof, bool[] memory flags) = Tree.range(all, one, 1);
-        HubWallet.Leaf[] memory wrong = new HubWallet.Leaf[](1);
-        wrong[0] = HubWallet.Leaf(device(one), uint256(amount) == 10 ether ? 1 : uint256(amount));
+        Leaf[] memory wrong = new Leaf[](1);
+        wrong[0] = Leaf(device(one), uint256(amount) == 10 ether ? 1 : uint256(amount));
         try wallet.settle(wrong, proof, flags, devices, 0) {
             assertTrue(false, "it was paid");
         } catch (bytes memory reason) {
-            assertEq(bytes32(bytes4(reason)), bytes32(HubWallet.NoSuchRoot.selector), "why not");
+            assertEq(bytes32(bytes4(reason)), bytes32(Books.NoSuchRoot.selector), "why not");
         }
         // Nor is the same leaf in a tree of another size.
         (proof, flags) = Tree.range(all, 0, devices);
-        vm.expectPartialRevert(HubWallet.NoSuchRoot.selector);
+        vm.expectPartialRevert(Books.NoSuchRoot.selector);
         wallet.settle(all, proof, flags, devices + 1, 0);
     }
 
@@ -232,12 +234,12 @@ contract HubWalletClaims is Scene {
     /// @dev A hub that signs itself all it has does not get what others were promised.
     function test_vouchers_cannot_take_what_a_root_has_committed() public {
         postAndWait(leaves(5, 100 ether));
-        HubWallet.SignedVoucher[] memory one = new HubWallet.SignedVoucher[](1);
+        SignedVoucher[] memory one = new SignedVoucher[](1);
         // 1000 - 1 - 650 are free; the voucher needs its lock besides.
         one[0] = voucher(9, 349 ether);
         vm.expectRevert(
             abi.encodeWithSelector(
-                HubWallet.Underfunded.selector, 1 ether + uint256(849 ether) * 30 / 100 + 849 ether, 1000 ether
+                Books.Underfunded.selector, 1 ether + uint256(849 ether) * 30 / 100 + 849 ether, 1000 ether
             )
         );
         wallet.redeem(one, 0);
@@ -245,9 +247,9 @@ contract HubWalletClaims is Scene {
     }
 
     function test_settled_first_a_voucher_commits_only_the_rest() public {
-        HubWallet.Leaf[] memory all = leaves(1, 100 ether);
+        Leaf[] memory all = leaves(1, 100 ether);
         postAndWait(all);
-        HubWallet.SignedVoucher[] memory one = new HubWallet.SignedVoucher[](1);
+        SignedVoucher[] memory one = new SignedVoucher[](1);
         one[0] = voucher(0, 130 ether);
         bytes[] memory calls = new bytes[](2);
         calls[0] = abi.encodeCall(wallet.settle, (all, new bytes32[](0), new bool[](0), 1, 0));
@@ -258,25 +260,25 @@ contract HubWalletClaims is Scene {
     }
 
     function test_a_voucher_that_the_hub_did_not_sign_is_refused() public {
-        HubWallet.SignedVoucher[] memory one = new HubWallet.SignedVoucher[](1);
+        SignedVoucher[] memory one = new SignedVoucher[](1);
         one[0] = voucher(0, 10 ether);
         one[0].voucher.cumulative = 11 ether;
-        vm.expectPartialRevert(HubWallet.WrongSigner.selector);
+        vm.expectPartialRevert(Claims.WrongSigner.selector);
         wallet.redeem(one, 0);
         one[0] = voucher(0, MOST_PAID + 1);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.TooMuch.selector, MOST_PAID + 1));
+        vm.expectRevert(abi.encodeWithSelector(Claims.TooMuch.selector, MOST_PAID + 1));
         wallet.redeem(one, 0);
     }
 
     function test_a_voucher_of_another_wallet_of_the_hub_is_refused() public {
-        HubWallet.SignedVoucher[] memory one = new HubWallet.SignedVoucher[](1);
+        SignedVoucher[] memory one = new SignedVoucher[](1);
         one[0] = voucher(0, 10 ether);
         vm.prank(OWNER);
         HubWallet other = factory.create(HUB);
         token.transfer(address(other), 100 ether);
         vm.prank(OWNER);
         other.register();
-        vm.expectPartialRevert(HubWallet.WrongSigner.selector);
+        vm.expectPartialRevert(Claims.WrongSigner.selector);
         other.redeem(one, 0);
     }
 
@@ -290,7 +292,7 @@ contract HubWalletClaims is Scene {
     }
 
     function test_many_vouchers_to_one_purse_are_one_transfer() public {
-        HubWallet.SignedVoucher[] memory all = new HubWallet.SignedVoucher[](3);
+        SignedVoucher[] memory all = new SignedVoucher[](3);
         for (uint256 i = 0; i < 3; ++i) {
             setPayee(i, PURSE, 0);
             all[i] = voucher(i, 10 ether);
@@ -302,23 +304,23 @@ contract HubWalletClaims is Scene {
     // --- single claims
 
     function test_a_device_signs_where_to_and_anybody_brings_it_for_a_fee() public {
-        HubWallet.Leaf[] memory all = leaves(3, 10 ether);
+        Leaf[] memory all = leaves(3, 10 ether);
         postAndWait(all);
         (Payout memory its, bytes memory signature) = payout(1, PURSE, 10 ether, 0.1 ether);
         bytes32[] memory proof = Tree.path(all, 1);
         vm.prank(RELAYER);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.FeeTooHigh.selector, 0.1 ether + 1, 0.1 ether));
+        vm.expectRevert(abi.encodeWithSelector(Claims.FeeTooHigh.selector, 0.1 ether + 1, 0.1 ether));
         wallet.claim(its, signature, proof, 3, 0.1 ether + 1);
         vm.prank(RELAYER);
         wallet.claim(its, signature, proof, 3, 0.1 ether);
         assertEq(balance(PURSE), 9.9 ether, "the rest");
         assertEq(balance(RELAYER), 0.1 ether, "the fee");
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.AlreadyPaid.selector, device(1), 10 ether));
+        vm.expectRevert(abi.encodeWithSelector(Claims.AlreadyPaid.selector, device(1), 10 ether));
         wallet.claim(its, signature, proof, 3, 0);
     }
 
     function test_a_device_with_gas_of_its_own_needs_no_signature() public {
-        HubWallet.Leaf[] memory all = leaves(2, 10 ether);
+        Leaf[] memory all = leaves(2, 10 ether);
         postAndWait(all);
         (Payout memory its,) = payout(0, PURSE, 10 ether, 0);
         bytes32[] memory proof = Tree.path(all, 0);
@@ -330,40 +332,40 @@ contract HubWalletClaims is Scene {
     }
 
     function test_a_voucher_is_claimed_with_both_signatures() public {
-        HubWallet.SignedVoucher memory its = voucher(0, 10 ether);
+        SignedVoucher memory its = voucher(0, 10 ether);
         (Payout memory out, bytes memory signature) = payout(0, PURSE, 10 ether, 1 ether);
         vm.prank(RELAYER);
         wallet.claimVoucher(out, signature, its.voucher.receipts, its.signature, 1 ether);
         assertEq(balance(PURSE) + balance(RELAYER), 10 ether, "all of it");
         assertEq(wallet.committed(), 10 ether, "committed");
         (out, signature) = payout(0, PURSE, 11 ether, 0);
-        vm.expectPartialRevert(HubWallet.WrongSigner.selector);
+        vm.expectPartialRevert(Claims.WrongSigner.selector);
         wallet.claimVoucher(out, signature, its.voucher.receipts, its.signature, 0);
     }
 
     function test_a_signature_is_good_for_one_wallet_one_chain_one_time() public {
-        HubWallet.Leaf[] memory all = leaves(1, 10 ether);
+        Leaf[] memory all = leaves(1, 10 ether);
         postAndWait(all);
         (Payout memory its, bytes memory signature) = payout(0, PURSE, 10 ether, 0);
         bytes32[] memory none = new bytes32[](0);
         its.to = RELAYER;
-        vm.expectPartialRevert(HubWallet.WrongSigner.selector);
+        vm.expectPartialRevert(Claims.WrongSigner.selector);
         wallet.claim(its, signature, none, 1, 0);
         its.to = address(0);
-        vm.expectRevert(HubWallet.NoPayee.selector);
+        vm.expectRevert(Claims.NoPayee.selector);
         wallet.claim(its, signature, none, 1, 0);
         (its, signature) = payout(0, PURSE, 10 ether, 0);
         its.wallet = address(this);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.WrongWallet.selector, address(this)));
+        vm.expectRevert(abi.encodeWithSelector(Claims.WrongWallet.selector, address(this)));
         wallet.claim(its, signature, none, 1, 0);
         its.wallet = address(wallet);
         vm.warp(its.deadline + 1);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.Expired.selector, its.deadline));
+        vm.expectRevert(abi.encodeWithSelector(Claims.Expired.selector, its.deadline));
         wallet.claim(its, signature, none, 1, 0);
     }
 
     function test_the_other_signature_of_the_same_key_is_refused() public {
-        HubWallet.Leaf[] memory all = leaves(1, 10 ether);
+        Leaf[] memory all = leaves(1, 10 ether);
         postAndWait(all);
         (Payout memory its, bytes memory signature) = payout(0, PURSE, 10 ether, 0);
         (bytes32 r, bytes32 s, uint8 v) = (0, 0, uint8(signature[64]));
@@ -383,7 +385,7 @@ contract HubWalletClaims is Scene {
     function test_a_device_says_to_whom_and_for_how_much_it_is_settled_in_bulk() public {
         setPayee(0, PURSE, 20);
         setPayee(1, PURSE, 0);
-        HubWallet.Leaf[] memory all = leaves(3, 10 ether);
+        Leaf[] memory all = leaves(3, 10 ether);
         postAndWait(all);
         // The relayer wants 5 %: it gets 2 % of the first, and nothing of those who did not agree.
         settle(all, 0, 3, 50);
@@ -401,22 +403,22 @@ contract HubWalletClaims is Scene {
     function test_a_payee_is_named_by_the_device_in_order() public {
         Payee memory its = Payee(device(0), PURSE, 0, 0, block.timestamp);
         bytes memory signature = signed(key(1), hashPayee(its), wallet.domain());
-        vm.expectPartialRevert(HubWallet.WrongSigner.selector);
+        vm.expectPartialRevert(Claims.WrongSigner.selector);
         wallet.setPayee(its, signature);
         signature = signed(key(0), hashPayee(its), wallet.domain());
         wallet.setPayee(its, signature);
         // It moves on, and the first cannot be brought back.
         setPayee(0, RELAYER, 0);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.WrongNonce.selector, 0, 2));
+        vm.expectRevert(abi.encodeWithSelector(Claims.WrongNonce.selector, 0, 2));
         wallet.setPayee(its, signature);
         its = Payee(device(0), PURSE, 101, 2, block.timestamp);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.FeeTooHigh.selector, 101, 100));
+        vm.expectRevert(abi.encodeWithSelector(Claims.FeeTooHigh.selector, 101, 100));
         wallet.setPayee(its, "");
         its = Payee(device(0), address(0), 0, 2, block.timestamp);
-        vm.expectRevert(HubWallet.NoPayee.selector);
+        vm.expectRevert(Claims.NoPayee.selector);
         wallet.setPayee(its, "");
         its = Payee(device(0), PURSE, 0, 2, block.timestamp - 1);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.Expired.selector, block.timestamp - 1));
+        vm.expectRevert(abi.encodeWithSelector(Claims.Expired.selector, block.timestamp - 1));
         wallet.setPayee(its, "");
     }
 
@@ -432,15 +434,15 @@ contract HubWalletClaims is Scene {
         wallet.pull();
         assertEq(balance(device(0)), 100 ether, "in full");
         vm.prank(device(0));
-        vm.expectPartialRevert(HubWallet.AlreadyPaid.selector);
+        vm.expectPartialRevert(Claims.AlreadyPaid.selector);
         wallet.pull();
         vm.prank(OWNER);
-        vm.expectRevert(HubWallet.NoPayee.selector);
+        vm.expectRevert(Claims.NoPayee.selector);
         wallet.approvePayout(address(0), 1);
     }
 
     function test_a_root_with_too_small_a_total_does_not_take_what_was_approved() public {
-        HubWallet.Leaf[] memory all = leaves(1, 500 ether);
+        Leaf[] memory all = leaves(1, 500 ether);
         bytes32 root = Tree.root(all);
         vm.prank(HUB);
         wallet.post(root, 1 ether, 0);
@@ -448,7 +450,7 @@ contract HubWalletClaims is Scene {
         wallet.approvePayout(device(1), 500 ether);
         vm.warp(block.timestamp + 1 days);
         (bytes32[] memory proof, bool[] memory flags) = Tree.range(all, 0, 1);
-        vm.expectPartialRevert(HubWallet.Underfunded.selector);
+        vm.expectPartialRevert(Books.Underfunded.selector);
         wallet.settle(all, proof, flags, 1, 0);
         vm.prank(device(1));
         wallet.pull();

@@ -2,9 +2,10 @@
 pragma solidity ^0.8.37;
 
 import {Terms} from "../solidity/dao/Terms.sol";
+import {Books} from "../solidity/wallet/Books.sol";
 import {HubWallet} from "../solidity/wallet/HubWallet.sol";
 import {Phase} from "../solidity/wallet/Phase.sol";
-import {Payout} from "../solidity/wallet/Signed.sol";
+import {Leaf, Payout, SignedVoucher} from "../solidity/wallet/Signed.sol";
 import {Scene} from "./support/Scene.sol";
 import {Tree} from "./support/Tree.sol";
 import {vm} from "./support/Vm.sol";
@@ -20,8 +21,8 @@ contract Actors is Scene {
     uint256[DEVICES] private _seenPaid;
     uint256 private _seenCommitted;
     Phase private _seenPhase;
-    HubWallet.Leaf[] private _active;
-    HubWallet.Leaf[] private _pending;
+    Leaf[] private _active;
+    Leaf[] private _pending;
     /// @dev Tokens that came from outside, and that went to anybody but devices and relayer.
     uint256 public put = 1000 ether;
     uint256 public pulled;
@@ -110,10 +111,10 @@ contract Actors is Scene {
     // --- the hub
 
     function root(uint8 lie) external {
-        HubWallet.Leaf[] memory all = new HubWallet.Leaf[](DEVICES);
+        Leaf[] memory all = new Leaf[](DEVICES);
         for (uint256 i = 0; i < DEVICES; ++i) {
             (uint256 paid,,) = wallet.accountOf(device(i));
-            all[i] = HubWallet.Leaf(device(i), owed[i] > paid ? owed[i] : paid);
+            all[i] = Leaf(device(i), owed[i] > paid ? owed[i] : paid);
         }
         uint256 sum = total(all);
         if (lie % 8 == 0 && sum > wallet.settled()) {
@@ -146,11 +147,11 @@ contract Actors is Scene {
         if (_active.length == 0) {
             return;
         }
-        HubWallet.Leaf[] memory all = _active;
+        Leaf[] memory all = _active;
         uint256 from = deviceOf(first);
         uint256 some = bound(count, 1, DEVICES - from);
         (bytes32[] memory proof, bool[] memory flags) = Tree.range(all, from, some);
-        HubWallet.Leaf[] memory chosen = new HubWallet.Leaf[](some);
+        Leaf[] memory chosen = new Leaf[](some);
         for (uint256 i = 0; i < some; ++i) {
             chosen[i] = all[from + i];
         }
@@ -160,9 +161,7 @@ contract Actors is Scene {
         } catch (bytes memory reason) {
             // Only a hub that lied about its total can bring this about.
             bytes4 why = bytes4(reason);
-            assertTrue(
-                why == HubWallet.Underfunded.selector || why == HubWallet.WrongPhase.selector, "why it is not settled"
-            );
+            assertTrue(why == Books.Underfunded.selector || why == Books.WrongPhase.selector, "why it is not settled");
         }
         check();
     }
@@ -172,7 +171,7 @@ contract Actors is Scene {
         if (owed[one] == 0) {
             return;
         }
-        HubWallet.SignedVoucher[] memory vouchers = new HubWallet.SignedVoucher[](1);
+        SignedVoucher[] memory vouchers = new SignedVoucher[](1);
         vouchers[0] = voucher(one, owed[one]);
         try wallet.redeem(vouchers, 0) {
             done["redeem"]++;
@@ -186,7 +185,7 @@ contract Actors is Scene {
             return;
         }
         uint256 one = deviceOf(which);
-        HubWallet.Leaf[] memory all = _active;
+        Leaf[] memory all = _active;
         (Payout memory its, bytes memory signature) = payout(one, device(one), all[one].cumulative, 1 ether);
         bytes32[] memory path = Tree.path(all, one);
         vm.prank(RELAYER);

@@ -2,8 +2,10 @@
 pragma solidity ^0.8.37;
 
 import {Terms} from "../solidity/dao/Terms.sol";
+import {Books} from "../solidity/wallet/Books.sol";
 import {HubWallet} from "../solidity/wallet/HubWallet.sol";
 import {Phase} from "../solidity/wallet/Phase.sol";
+import {SignedVoucher} from "../solidity/wallet/Signed.sol";
 import {Scene} from "./support/Scene.sol";
 import {vm} from "./support/Vm.sol";
 
@@ -40,7 +42,7 @@ contract HubWalletPhases is Scene {
     }
 
     function wrong(Phase phase) private {
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.WrongPhase.selector, phase));
+        vm.expectRevert(abi.encodeWithSelector(Books.WrongPhase.selector, phase));
     }
 
     /// @dev Tries everything that has no business in this phase; whoever may call it does.
@@ -69,7 +71,7 @@ contract HubWalletPhases is Scene {
             wallet.suspect();
         }
         if (phase != Phase.Registered && phase != Phase.Idle) {
-            HubWallet.SignedVoucher[] memory one = new HubWallet.SignedVoucher[](1);
+            SignedVoucher[] memory one = new SignedVoucher[](1);
             one[0] = voucher(0, 1);
             wrong(phase);
             wallet.redeem(one, 0);
@@ -122,7 +124,7 @@ contract HubWalletPhases is Scene {
         vm.prank(OWNER);
         wallet.withdraw(OWNER, 1000 ether - 1 ether + 1);
         vm.prank(OWNER);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.Underfunded.selector, 1 ether, 1 ether - 1));
+        vm.expectRevert(abi.encodeWithSelector(Books.Underfunded.selector, 1 ether, 1 ether - 1));
         wallet.register();
         token.transfer(address(wallet), 1);
         register();
@@ -195,7 +197,7 @@ contract HubWalletPhases is Scene {
         vm.prank(OWNER);
         wallet.withdraw(OWNER, 900 ether);
         vm.prank(OWNER);
-        vm.expectRevert(abi.encodeWithSelector(HubWallet.Underfunded.selector, 100 ether + 1, 100 ether));
+        vm.expectRevert(abi.encodeWithSelector(Books.Underfunded.selector, 100 ether + 1, 100 ether));
         wallet.withdraw(OWNER, 1);
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
+import {Books} from "../solidity/wallet/Books.sol";
+import {Claims} from "../solidity/wallet/Claims.sol";
 import {HubWallet} from "../solidity/wallet/HubWallet.sol";
 import {Phase} from "../solidity/wallet/Phase.sol";
 import {Scene} from "./support/Scene.sol";
@@ -23,7 +25,7 @@ contract Original is Scene {
         // A rich owner with a poor wallet, which paid nobody.
         token.transfer(OWNER, 1_000_000 ether);
         vm.prank(OWNER);
-        vm.expectPartialRevert(HubWallet.Underfunded.selector);
+        vm.expectPartialRevert(Books.Underfunded.selector);
         wallet.approvePayout(device(0), 2000 ether);
         // And a poor owner with a rich wallet, which could not pay.
         vm.prank(OWNER);
@@ -50,7 +52,7 @@ contract Original is Scene {
         vm.prank(OWNER);
         wallet.approvePayout(device(0), 500 ether);
         vm.prank(OWNER);
-        vm.expectPartialRevert(HubWallet.Underfunded.selector);
+        vm.expectPartialRevert(Books.Underfunded.selector);
         wallet.approvePayout(device(1), 500 ether);
     }
 
@@ -64,7 +66,7 @@ contract Original is Scene {
         vm.prank(OWNER);
         wallet.withdraw(OWNER, 900 ether - 0.15 ether);
         vm.prank(OWNER);
-        vm.expectPartialRevert(HubWallet.Underfunded.selector);
+        vm.expectPartialRevert(Books.Underfunded.selector);
         wallet.withdraw(OWNER, 1);
         token.transfer(address(wallet), 1 ether);
         register();
@@ -135,7 +137,7 @@ contract Original is Scene {
         wallet.approvePayout(device(0), 1 ether);
         vm.prank(device(0));
         vm.expectEmit(true, true, true, true, address(wallet));
-        emit HubWallet.Paid(device(0), device(0), 1 ether);
+        emit Claims.Paid(device(0), device(0), 1 ether);
         wallet.pull();
     }
 }

@@ -9,6 +9,18 @@ struct Voucher {
     bytes32 receipts;
 }
 
+/// @notice One device's leaf of a root.
+struct Leaf {
+    address device;
+    uint256 cumulative;
+}
+
+/// @notice A voucher and the hub's signature.
+struct SignedVoucher {
+    Voucher voucher;
+    bytes signature;
+}
+
 /// @notice That a device wants what it is owed, up to a cumulative amount, to go somewhere; signed by the device.
 struct Payout {
     address wallet;

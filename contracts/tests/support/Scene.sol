@@ -10,7 +10,16 @@ import {HubRegistry} from "../../solidity/registry/HubRegistry.sol";
 import {SNM} from "../../solidity/token/SNM.sol";
 import {HubWallet} from "../../solidity/wallet/HubWallet.sol";
 import {HubWalletFactory} from "../../solidity/wallet/HubWalletFactory.sol";
-import {Payee, Payout, Voucher, hashPayee, hashPayout, hashVoucher} from "../../solidity/wallet/Signed.sol";
+import {
+    Leaf,
+    Payee,
+    Payout,
+    SignedVoucher,
+    Voucher,
+    hashPayee,
+    hashPayout,
+    hashVoucher
+} from "../../solidity/wallet/Signed.sol";
 import {Test} from "./Test.sol";
 import {Tree} from "./Tree.sol";
 import {vm} from "./Vm.sol";
@@ -68,33 +77,33 @@ abstract contract Scene is Test {
     }
 
     /// @dev A hub's voucher to a device.
-    function voucher(uint256 number, uint256 cumulative) internal view returns (HubWallet.SignedVoucher memory) {
+    function voucher(uint256 number, uint256 cumulative) internal view returns (SignedVoucher memory) {
         Voucher memory its = Voucher(device(number), cumulative, bytes32(cumulative));
-        return HubWallet.SignedVoucher(its, signed(HUB_KEY, hashVoucher(its), wallet.domain()));
+        return SignedVoucher(its, signed(HUB_KEY, hashVoucher(its), wallet.domain()));
     }
 
     function redeem(uint256 number, uint256 cumulative) internal {
-        HubWallet.SignedVoucher[] memory one = new HubWallet.SignedVoucher[](1);
+        SignedVoucher[] memory one = new SignedVoucher[](1);
         one[0] = voucher(number, cumulative);
         wallet.redeem(one, 0);
     }
 
     /// @dev So many devices from the first on, each owed this much in all.
-    function leaves(uint256 count, uint256 cumulative) internal pure returns (HubWallet.Leaf[] memory all) {
-        all = new HubWallet.Leaf[](count);
+    function leaves(uint256 count, uint256 cumulative) internal pure returns (Leaf[] memory all) {
+        all = new Leaf[](count);
         for (uint256 i = 0; i < count; ++i) {
-            all[i] = HubWallet.Leaf(device(i), cumulative);
+            all[i] = Leaf(device(i), cumulative);
         }
     }
 
-    function total(HubWallet.Leaf[] memory all) internal pure returns (uint256 sum) {
+    function total(Leaf[] memory all) internal pure returns (uint256 sum) {
         for (uint256 i = 0; i < all.length; ++i) {
             sum += all[i].cumulative;
         }
     }
 
     /// @dev The hub posts a root over these.
-    function post(HubWallet.Leaf[] memory all) internal {
+    function post(Leaf[] memory all) internal {
         uint256 seen = wallet.settled();
         bytes32 root = Tree.root(all);
         vm.prank(HUB);
@@ -102,15 +111,15 @@ abstract contract Scene is Test {
     }
 
     /// @dev And it becomes active.
-    function postAndWait(HubWallet.Leaf[] memory all) internal {
+    function postAndWait(Leaf[] memory all) internal {
         post(all);
         (, uint256 activeAt,) = wallet.roots();
         vm.warp(activeAt);
     }
 
-    function settle(HubWallet.Leaf[] memory all, uint256 first, uint256 count, uint256 share) internal {
+    function settle(Leaf[] memory all, uint256 first, uint256 count, uint256 share) internal {
         (bytes32[] memory proof, bool[] memory flags) = Tree.range(all, first, count);
-        HubWallet.Leaf[] memory some = new HubWallet.Leaf[](count);
+        Leaf[] memory some = new Leaf[](count);
         for (uint256 i = 0; i < count; ++i) {
             some[i] = all[first + i];
         }

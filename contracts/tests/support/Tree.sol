@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
-import {HubWallet} from "../../solidity/wallet/HubWallet.sol";
+import {Leaf} from "../../solidity/wallet/Signed.sol";
 
 /// @dev The tree of payouts as the hub makes it, and as OpenZeppelin's JavaScript library does (`StandardMerkleTree` with
 /// unsorted leaves): a heap whose last places are the leaves, the first leaf last, and whose inner nodes hash their two
@@ -9,7 +9,7 @@ import {HubWallet} from "../../solidity/wallet/HubWallet.sol";
 library Tree {
     bytes32 internal constant TAG = keccak256("sosna payout tree v1");
 
-    function leaf(HubWallet.Leaf memory one) internal pure returns (bytes32) {
+    function leaf(Leaf memory one) internal pure returns (bytes32) {
         return keccak256(bytes.concat(keccak256(abi.encode(TAG, one.device, one.cumulative))));
     }
 
@@ -17,7 +17,7 @@ library Tree {
         return left < right ? keccak256(bytes.concat(left, right)) : keccak256(bytes.concat(right, left));
     }
 
-    function heap(HubWallet.Leaf[] memory leaves) internal pure returns (bytes32[] memory all) {
+    function heap(Leaf[] memory leaves) internal pure returns (bytes32[] memory all) {
         all = new bytes32[](2 * leaves.length - 1);
         for (uint256 i = 0; i < leaves.length; ++i) {
             all[all.length - 1 - i] = leaf(leaves[i]);
@@ -27,7 +27,7 @@ library Tree {
         }
     }
 
-    function root(HubWallet.Leaf[] memory leaves) internal pure returns (bytes32) {
+    function root(Leaf[] memory leaves) internal pure returns (bytes32) {
         return keccak256(abi.encode(TAG, leaves.length, heap(leaves)[0]));
     }
 
@@ -36,7 +36,7 @@ library Tree {
     }
 
     /// @dev The siblings from one leaf up.
-    function path(HubWallet.Leaf[] memory leaves, uint256 index) internal pure returns (bytes32[] memory found) {
+    function path(Leaf[] memory leaves, uint256 index) internal pure returns (bytes32[] memory found) {
         bytes32[] memory all = heap(leaves);
         uint256 length = 0;
         for (uint256 place = all.length - 1 - index; place > 0; place = (place - 1) / 2) {
@@ -50,7 +50,7 @@ library Tree {
     }
 
     /// @dev A proof of the leaves from `first` on, `count` of them.
-    function range(HubWallet.Leaf[] memory leaves, uint256 first, uint256 count)
+    function range(Leaf[] memory leaves, uint256 first, uint256 count)
         internal
         pure
         returns (bytes32[] memory proof, bool[] memory flags)
