@@ -13,7 +13,8 @@ use crate::{
 pub struct Domain {
     /// The chain, or 0 where the hub settles on none.
     pub chain_id: u64,
-    /// The hub's wallet on that chain; without a chain, the hub's own address.
+    /// The contract on that chain that checks it: the hub's wallet, for buyers' vouchers the escrow; without a chain,
+    /// the hub's own address.
     pub wallet: Address,
 }
 
@@ -178,6 +179,95 @@ impl Typed for Delegation {
             &self.secret_hash.0,
             &word(u128::from(self.expires)),
             &word(u128::from(self.uses)),
+        ])
+    }
+}
+
+/// That a device wants what its hub owes it, up to a cumulative amount, to be paid somewhere; signed by the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payout {
+    /// The hub's wallet.
+    pub wallet: Address,
+    /// Whose it is.
+    pub device: Address,
+    /// To whom it goes.
+    pub to: Address,
+    /// All that was ever earned, up to which it is paid.
+    pub cumulative: Amount,
+    /// The most that whoever relays it may keep.
+    pub max_fee: Amount,
+    /// Seconds since 1970 after which it is void.
+    pub deadline: u64,
+}
+
+impl Typed for Payout {
+    const TYPE: &'static str =
+        "Payout(address wallet,address device,address to,uint256 cumulative,uint256 maxFee,uint256 deadline)";
+
+    fn struct_hash(&self) -> Hash {
+        keccak256(&[
+            &type_hash::<Self>(),
+            &self.wallet.word(),
+            &self.device.word(),
+            &self.to.word(),
+            &word(self.cumulative.units()),
+            &word(self.max_fee.units()),
+            &word(u128::from(self.deadline)),
+        ])
+    }
+}
+
+/// To whom a device is paid from now on by whoever settles for many; signed by the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payee {
+    /// Whose it is.
+    pub device: Address,
+    /// To whom it goes.
+    pub payee: Address,
+    /// The largest share of a payment that whoever settles may keep, in thousandths.
+    pub share_per_mille: u16,
+    /// The wallet's count of what this device has registered, from 0, so that no old one comes back.
+    pub nonce: u64,
+    /// Seconds since 1970 after which it is void.
+    pub deadline: u64,
+}
+
+impl Typed for Payee {
+    const TYPE: &'static str =
+        "Payee(address device,address payee,uint256 sharePerMille,uint256 nonce,uint256 deadline)";
+
+    fn struct_hash(&self) -> Hash {
+        keccak256(&[
+            &type_hash::<Self>(),
+            &self.device.word(),
+            &self.payee.word(),
+            &word(u128::from(self.share_per_mille)),
+            &word(u128::from(self.nonce)),
+            &word(u128::from(self.deadline)),
+        ])
+    }
+}
+
+/// What a buyer owes a hub in all, out of its deposit; signed by the buyer, for the escrow's domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuyerVoucher {
+    /// Who pays.
+    pub buyer: Address,
+    /// The hub's wallet, which is paid.
+    pub wallet: Address,
+    /// All that was ever owed, paid out or not.
+    pub cumulative: Amount,
+}
+
+impl Typed for BuyerVoucher {
+    const TYPE: &'static str = "BuyerVoucher(address buyer,address wallet,uint256 cumulative)";
+
+    fn struct_hash(&self) -> Hash {
+        keccak256(&[
+            &type_hash::<Self>(),
+            &self.buyer.word(),
+            &self.wallet.word(),
+            &word(self.cumulative.units()),
         ])
     }
 }

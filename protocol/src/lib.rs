@@ -16,6 +16,7 @@ pub mod hash;
 pub mod identity;
 pub mod merkle;
 pub mod message;
+pub mod payout;
 pub mod resources;
 pub mod result;
 pub mod topic;

@@ -8,6 +8,5 @@ pub mod leaks;
 pub mod opening;
 pub mod program;
 pub mod registry;
-pub mod rotation;
 mod work;
 pub mod world;

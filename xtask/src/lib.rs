@@ -4,6 +4,8 @@
 
 pub mod bench;
 pub mod budget;
+pub mod chain;
+pub mod contracts;
 pub mod demo;
 pub mod dist;
 pub mod exec;
@@ -12,6 +14,7 @@ pub mod oci;
 pub mod paths;
 pub mod picture;
 pub mod povray;
+pub mod rotation;
 pub mod stage;
 pub mod summary;
 pub mod tables;

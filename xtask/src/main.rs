@@ -53,6 +53,9 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Compiles the contracts and writes what is committed of that, their interfaces and code, to contracts/artifacts.
+    #[command(after_help = "Example:\n  cargo xtask contracts")]
+    Contracts,
     /// Composes the demo's image into target/demo/povray-oci and says its digest.
     #[command(after_help = "Example:\n  cargo xtask image")]
     Image,
@@ -129,6 +132,16 @@ fn carry_out(task: &Task) -> Result<ExitCode, Box<dyn Error>> {
         Task::Dist { targets, json } => {
             let targets = if targets.is_empty() { &Architecture::ALL[..] } else { targets };
             dist::run(&tree, targets, *json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Contracts => {
+            let changed = xtask::contracts::write(&tree)?;
+            if changed.is_empty() {
+                println!("contracts/artifacts is what the sources compile to");
+            }
+            for path in changed {
+                println!("{}", path.strip_prefix(tree.root()).unwrap_or(&path).display());
+            }
             Ok(ExitCode::SUCCESS)
         }
         Task::Image => {

@@ -28,6 +28,11 @@ pub mod sol {
             uint64 cpuNanoseconds; uint64 peakMemory; uint64 wallMilliseconds; uint256 price;
         }
         struct Delegation { address hub; bytes32 secretHash; uint64 expires; uint32 uses; }
+        struct Payout {
+            address wallet; address device; address to; uint256 cumulative; uint256 maxFee; uint256 deadline;
+        }
+        struct Payee { address device; address payee; uint256 sharePerMille; uint256 nonce; uint256 deadline; }
+        struct BuyerVoucher { address buyer; address wallet; uint256 cumulative; }
     }
 }
 
@@ -69,6 +74,41 @@ impl From<&eip712::Delegation> for sol::Delegation {
             secretHash: ours.secret_hash.0.into(),
             expires: ours.expires,
             uses: ours.uses,
+        }
+    }
+}
+
+impl From<&eip712::Payout> for sol::Payout {
+    fn from(ours: &eip712::Payout) -> Self {
+        Self {
+            wallet: address(ours.wallet),
+            device: address(ours.device),
+            to: address(ours.to),
+            cumulative: U256::from(ours.cumulative.units()),
+            maxFee: U256::from(ours.max_fee.units()),
+            deadline: U256::from(ours.deadline),
+        }
+    }
+}
+
+impl From<&eip712::Payee> for sol::Payee {
+    fn from(ours: &eip712::Payee) -> Self {
+        Self {
+            device: address(ours.device),
+            payee: address(ours.payee),
+            sharePerMille: U256::from(ours.share_per_mille),
+            nonce: U256::from(ours.nonce),
+            deadline: U256::from(ours.deadline),
+        }
+    }
+}
+
+impl From<&eip712::BuyerVoucher> for sol::BuyerVoucher {
+    fn from(ours: &eip712::BuyerVoucher) -> Self {
+        Self {
+            buyer: address(ours.buyer),
+            wallet: address(ours.wallet),
+            cumulative: U256::from(ours.cumulative.units()),
         }
     }
 }
@@ -148,6 +188,29 @@ fn typed() {
             vectors.push(check::<_, sol::Voucher>(&name("Voucher"), &voucher, domain, key));
             vectors.push(check::<_, sol::Receipt>(&name("Receipt"), &receipt, domain, key));
             vectors.push(check::<_, sol::Delegation>(&name("Delegation"), &delegation, domain, key));
+            let payout = eip712::Payout {
+                wallet: domain.wallet,
+                device: Address([byte; 20]),
+                to: Address([byte / 2; 20]),
+                cumulative: amount,
+                max_fee: Amount::from_units(amount.units() / 10),
+                deadline: number,
+            };
+            let payee = eip712::Payee {
+                device: Address([byte; 20]),
+                payee: Address([byte / 2; 20]),
+                share_per_mille: u16::from(byte) * 257,
+                nonce: number / 7,
+                deadline: number,
+            };
+            let buyer_voucher = eip712::BuyerVoucher {
+                buyer: Address([byte; 20]),
+                wallet: Address([byte / 2; 20]),
+                cumulative: amount,
+            };
+            vectors.push(check::<_, sol::Payout>(&name("Payout"), &payout, domain, key));
+            vectors.push(check::<_, sol::Payee>(&name("Payee"), &payee, domain, key));
+            vectors.push(check::<_, sol::BuyerVoucher>(&name("BuyerVoucher"), &buyer_voucher, domain, key));
         }
     }
     compare(

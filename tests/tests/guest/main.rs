@@ -17,7 +17,7 @@ mod pc {
 
     const QUICK: &str = "x86_64-uefi-cloud";
 
-    sosna_tests::rotated! {
+    xtask::rotated! {
         "faults of a PC";
         pc_meets_its_hub_later => network::meets_its_hub_later, QUICK;
         pc_without_a_card_says_so => network::has_no_card, QUICK;
@@ -47,7 +47,7 @@ mod arm {
 
     const BOARD: &str = "arm64-uefi";
 
-    sosna_tests::rotated! {
+    xtask::rotated! {
         "faults of an ARM machine";
         arm_meets_its_hub_later => network::meets_its_hub_later, BOARD;
         arm_without_an_answer_to_dhcp_says_so => network::hears_nothing, BOARD;
@@ -62,7 +62,7 @@ mod pi {
 
     const BOARD: &str = "rpi";
 
-    sosna_tests::rotated! {
+    xtask::rotated! {
         "faults of a Raspberry Pi";
         pi_meets_its_hub_later => network::meets_its_hub_later, BOARD;
         pi_without_a_card_says_so => network::has_no_card, BOARD;

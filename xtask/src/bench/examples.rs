@@ -16,6 +16,11 @@ pub(super) fn placements(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<
     run(tree, line, &mut example(tree, "placements"))
 }
 
+pub(super) fn payouts(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn Error>> {
+    build(tree, line, "sosna-contracts", "payouts")?;
+    run(tree, line, &mut example(tree, "payouts"))
+}
+
 pub(super) fn ingest(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn Error>> {
     line.now("looking for mosquitto");
     let path = path_with_programs(tree)?;

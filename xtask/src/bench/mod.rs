@@ -48,6 +48,11 @@ pub const BENCHES: &[Bench] = &[
         run: examples::device,
     },
     Bench {
+        name: "payouts",
+        about: "paying 100,000 devices: tree, proofs, gas through a deployed wallet",
+        run: examples::payouts,
+    },
+    Bench {
         name: "placements",
         about: "replicas that the scheduler places a second over 10,000 devices",
         run: examples::placements,

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use super::report;
+use super::{contracts, report};
 use crate::dist::{self, Architecture, DistError};
 use crate::exec;
 use crate::stage::{LONGEST, Outcome, Run, Stage, StageError};
 use crate::tools::bare::{self, Bare};
 use crate::tools::cargo::{CARGO_DENY, Found};
-use crate::tools::foundry::Foundry;
 use crate::tools::programs::path_with_programs;
 
 pub(super) const STAGES: &[Stage] = &[
@@ -17,7 +16,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "build", needs: &[], run: build },
     Stage { name: "clippy", needs: &["build"], run: clippy },
     Stage { name: "deny", needs: &[], run: deny },
-    Stage { name: "contracts", needs: &[], run: contracts },
+    Stage { name: "contracts", needs: &[], run: contracts::run },
     Stage { name: "static", needs: &["build"], run: programs },
     Stage { name: "test", needs: &["build"], run: test },
     Stage { name: "twice", needs: &["static"], run: twice },
@@ -36,7 +35,7 @@ const FIRMWARE: &str = "sosna-firmware";
 /// It takes seconds; more means that it hangs.
 const FIRMWARE_AT_MOST: Duration = Duration::from_secs(120);
 
-type Result = std::result::Result<Outcome, StageError>;
+pub(super) type Result = std::result::Result<Outcome, StageError>;
 
 fn fmt(run: &mut Run<'_>) -> Result {
     let good = run.cargo(&["fmt", "--all", "--check", "--", "--color=never"])?;
@@ -195,41 +194,6 @@ fn test(run: &mut Run<'_>) -> Result {
     }
     let good = run.command(&mut command, Some(LONGEST))?;
     Ok(Outcome::when(good, "a test failed"))
-}
-
-/// It takes a minute; with `--all` many.
-const FORGE_AT_MOST: Duration = Duration::from_secs(30 * 60);
-
-fn contracts(run: &mut Run<'_>) -> Result {
-    let (line, all) = (run.line, run.all);
-    let foundry = match Foundry::obtain(run.tree, &mut run.log, &mut |text| line.now(text)) {
-        Ok(foundry) => foundry,
-        Err(error) => return Ok(Outcome::Failed(report::chain(&error))),
-    };
-    let mut forge = |what: &str, args: &[&str], environment: &[(&str, &str)], step: &str| {
-        run.step(step);
-        let mut command = foundry.forge(what);
-        command.args(args).envs(environment.iter().copied());
-        run.command(&mut command, Some(FORGE_AT_MOST))
-    };
-    if !forge("fmt", &["--check"], &[], "their layout")? {
-        return Ok(Outcome::Failed("`forge fmt` in contracts/ puts it right".into()));
-    }
-    let more = [
-        ("FOUNDRY_FUZZ_RUNS", "5000"),
-        ("FOUNDRY_INVARIANT_RUNS", "2000"),
-        ("FOUNDRY_INVARIANT_DEPTH", "128"),
-    ];
-    let environment = if all { &more[..] } else { &[] };
-    if !forge("test", &["--no-match-contract", "Gas"], environment, "unit, fuzz and invariant tests")? {
-        return Ok(Outcome::Failed("a test of the contracts failed".into()));
-    }
-    let gas = ["--match-contract", "Gas", "--isolate", "--gas-snapshot-check", "true"];
-    let good = forge("test", &gas, &[], "gas, against the figures in contracts/snapshots")?;
-    Ok(Outcome::when(
-        good,
-        "a payment costs another amount of gas; contracts/README.md says how the new figures are written",
-    ))
 }
 
 fn no_std(run: &mut Run<'_>) -> Result {

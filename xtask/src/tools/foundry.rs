@@ -2,10 +2,12 @@
 //! `contracts/package-lock.json`.
 
 use std::env::consts;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::exec::{self, Log};
 use crate::paths::Tree;
@@ -54,6 +56,8 @@ impl Foundry {
     /// [`FoundryError`].
     pub fn obtain(tree: &Tree, log: &mut Log, watch: &mut dyn FnMut(&str)) -> Result<Self, FoundryError> {
         let contracts = tree.root().join("contracts");
+        // Tests ask at once.
+        let _turn = turn(&tree.root().join("target/xtask/foundry.turn"))?;
         let lock = contracts.join("package-lock.json");
         // Written when all is there.
         let stamp = contracts.join("node_modules/installed.lock");
@@ -77,11 +81,40 @@ impl Foundry {
     pub fn forge(&self, what: &str) -> Command {
         let mut command = Command::new(&self.forge);
         command.arg(what).current_dir(&self.contracts);
-        if what == "test" {
+        if what != "fmt" {
             command.args(["--use", "./solc.cjs"]);
         }
         command
     }
+
+    /// The folder of the contracts.
+    #[must_use]
+    pub fn contracts(&self) -> &Path {
+        &self.contracts
+    }
+
+    /// The folder that forge is in.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
+        self.forge.parent().unwrap_or(&self.contracts)
+    }
+
+    /// anvil, a chain on this machine.
+    ///
+    /// # Errors
+    /// [`FoundryError::Missing`].
+    pub fn anvil(&self) -> Result<PathBuf, FoundryError> {
+        program(&self.contracts, "anvil")
+    }
+}
+
+/// Waits until nobody else installs.
+fn turn(path: &Path) -> Result<Flock<File>, FoundryError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io_error(folder))?;
+    }
+    let file = File::create(path).map_err(io_error(path))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io_error(path)(errno.into()))
 }
 
 fn program(contracts: &Path, program: &'static str) -> Result<PathBuf, FoundryError> {

@@ -104,9 +104,7 @@ fn start(kit: &Kit, composed: &Composed, name: &'static str, machine: &str, devi
     Machine::begin(command, folder, name)
 }
 
-#[test]
-fn drivers_are_loaded_for_the_hardware_that_is_there() {
-    let test = "drivers_are_loaded_for_the_hardware_that_is_there";
+pub(crate) fn drivers_are_loaded_for_the_hardware_that_is_there(test: &str) {
     let Some(kit) = kit(test) else { return };
     let Some(composed) = compose(test, kit) else { return };
 

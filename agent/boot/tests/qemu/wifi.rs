@@ -63,9 +63,8 @@ fn start(kit: &Kit, device: &str, name: &'static str, scene: &str) -> (Disk, Mac
     (disk, machine)
 }
 
-#[test]
-fn a_device_joins_a_wireless_network_and_comes_back_to_it() {
-    let Some(kit) = wireless_kit("a_device_joins_a_wireless_network_and_comes_back_to_it") else { return };
+pub(crate) fn a_device_joins_a_wireless_network_and_comes_back_to_it(test: &str) {
+    let Some(kit) = wireless_kit(test) else { return };
     let device = "[wifi]\ncountry = \"DE\"\nssid = \"lab\"\npassword = \"correct \\\"horse\\\" #9\"\n";
     let (_disk, mut machine) = start(kit, device, "wireless", "wifi");
     machine.expect("child: the second radio has moved: true");
@@ -100,9 +99,8 @@ fn a_device_joins_a_wireless_network_and_comes_back_to_it() {
     assert!(said.contains("turning off: everything is written and unmounted"), "{said}");
 }
 
-#[test]
-fn a_refused_password_is_told_and_a_hidden_network_is_found() {
-    let Some(kit) = wireless_kit("a_refused_password_is_told_and_a_hidden_network_is_found") else { return };
+pub(crate) fn a_refused_password_is_told_and_a_hidden_network_is_found(test: &str) {
+    let Some(kit) = wireless_kit(test) else { return };
     let device = "[wifi]\nssid = \"lab\"\npassword = \"wrong horse\"\n\
         [[wifi.network]]\nssid = \"lab3\"\npassword = \"wrong horse\"\n\
         [[wifi.network]]\nssid = \"lab4\"\npassword = \"correct horse\"\nhidden = true\n";
