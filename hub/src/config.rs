@@ -29,6 +29,8 @@ pub struct HubConfig {
     pub content: Keep,
     /// Which registries are asked.
     pub registry: Registry,
+    /// The chain that devices are paid on.
+    pub chain: Chain,
     /// Whether logs are JSON.
     pub log_json: bool,
 }
@@ -141,6 +143,44 @@ pub struct Keep {
     pub free_bytes: u64,
 }
 
+/// The chain that devices are paid on, and the hub's wallet there. Without it vouchers are the record, and nothing else
+/// changes. Books are kept for one wallet, from their first start on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Chain {
+    /// The chain's number; 0 for none.
+    pub id: u64,
+    /// The address of the hub's wallet, which takes vouchers of this hub's key.
+    pub wallet: String,
+    /// Nodes that are asked, the first that answers: JSON-RPC by HTTP or HTTPS.
+    pub endpoints: Vec<String>,
+    /// How many blocks a transaction is in or under before it counts.
+    pub confirmations: u64,
+    /// How often the chain is asked.
+    pub poll_ms: u32,
+    /// The least time between two roots, each of which commits the wallet to all vouchers until then.
+    pub root_ms: u64,
+    /// The most that a unit of gas may cost; while it costs more, nothing is sent.
+    pub most_gwei: u64,
+    /// Whether a root is posted over one that these books do not know: only where they are known to be whole.
+    pub over_unknown_root: bool,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            wallet: String::new(),
+            endpoints: Vec::new(),
+            confirmations: 12,
+            poll_ms: 5_000,
+            root_ms: 86_400_000,
+            most_gwei: 100,
+            over_unknown_root: false,
+        }
+    }
+}
+
 impl Default for HubConfig {
     fn default() -> Self {
         Self {
@@ -154,6 +194,7 @@ impl Default for HubConfig {
             limits: Limits::default(),
             content: Keep::default(),
             registry: Registry::default(),
+            chain: Chain::default(),
             log_json: false,
         }
     }

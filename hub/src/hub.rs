@@ -14,6 +14,7 @@ use sosna_host::{clock::SharedClock, content::ContentStore, file::FileError, ide
 use sosna_protocol::{
     Address, Amount,
     codec::EncodeError,
+    eip712::Domain,
     identity::{AssignmentId, JobId, Sign as _, TaskId},
     message::{Message, ack::Position, log::Stream},
     topic::Kind,
@@ -22,7 +23,10 @@ use sosna_registry::{Reach, Registries};
 use sosna_store::{Store, StoreError};
 use tokio::sync::{Notify, broadcast, mpsc};
 
-use crate::{config::HubConfig, content::Keeping, error::HubError, fleet::Fleet, metrics::Metrics};
+use crate::{
+    config::HubConfig, content::Keeping, error::HubError, fleet::Fleet, ledger::chain::Chain,
+    metrics::Metrics,
+};
 
 /// How many events a slow listener may be behind before it is told that it missed some.
 const EVENTS: usize = 4096;
@@ -50,6 +54,10 @@ pub struct Hub {
     pub(crate) registries: Registries,
     /// Who is connected, and how busy.
     fleet: Mutex<Fleet>,
+    /// The chain that devices are paid on, where there is one.
+    pub chain: Option<Arc<Chain>>,
+    /// What every voucher is for: the wallet on that chain, or the hub itself.
+    domain: Domain,
     /// Issues certificates.
     pub authority: tokio::sync::RwLock<CertificateAuthority>,
     /// The way to the devices, once it is open.
@@ -178,6 +186,33 @@ impl From<EncodeError> for HubError {
     }
 }
 
+/// Books are kept for one wallet from the first work on: a device's voucher counts all that it ever earned, and a sum
+/// cannot be owed twice, once by one wallet and once by another.
+async fn settle_domain(tx: &mut sosna_store::Tx, wanted: Domain, hub: Address) -> Result<Domain, HubError> {
+    // Those who kept books before there was a word for it kept them for no chain.
+    let known = match tx.is_in_use().await? {
+        true => Some(tx.domain().await?.unwrap_or(Domain::off_chain(hub))),
+        false => None,
+    };
+    if let Some(known) = known.filter(|known| *known != wanted) {
+        let name = |domain: &Domain| match domain.chain_id {
+            0 => "no chain".to_owned(),
+            id => format!("the wallet {} on chain {id}", domain.wallet),
+        };
+        return Err(HubError::refused(
+            sosna_api::Code::Conflict,
+            format!(
+                "these books are kept for {}, and the settings name {}; devices work for the former, which cannot be \
+                 changed. Set `[chain]` back, or begin a hub with a data folder of its own",
+                name(&known),
+                name(&wanted)
+            ),
+        ));
+    }
+    tx.set_domain(&wanted).await?;
+    Ok(wanted)
+}
+
 // === impl Hub ===
 
 impl Hub {
@@ -211,6 +246,12 @@ impl Hub {
                 Box::pin(async move { Ok::<_, StoreError>((tx.epoch().await?, tx.count_start().await?)) })
             })
             .await?;
+        let chain = Chain::new(&config.chain)
+            .map_err(|error| HubError::refused(sosna_api::Code::Invalid, sosna_host::report::line(&error)))?
+            .map(Arc::new);
+        let wanted = chain.as_ref().map_or(Domain::off_chain(key.address()), |chain| chain.domain);
+        let own = key.address();
+        let domain = store.write(move |tx| Box::pin(settle_domain(tx, wanted, own))).await?;
         let fleet = Fleet::load(&store).await?;
         let (outbound, waiting) = mpsc::channel(OUTBOUND);
         let reach = Reach::new(&config.registry.private);
@@ -224,6 +265,8 @@ impl Hub {
             content,
             keeping,
             registries,
+            chain,
+            domain,
             fleet: Mutex::new(fleet),
             authority: tokio::sync::RwLock::new(authority),
             broker: OnceLock::new(),
@@ -242,6 +285,12 @@ impl Hub {
     #[must_use]
     pub fn address(&self) -> Address {
         self.key.address()
+    }
+
+    /// What every voucher and receipt is for: a wallet on a chain, or the hub itself.
+    #[must_use]
+    pub const fn domain(&self) -> Domain {
+        self.domain
     }
 
     /// The time.

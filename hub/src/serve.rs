@@ -25,7 +25,7 @@ use crate::{
     HubConfig, HubError, admin, api, content,
     hub::{Addresses, Hub, Outbound},
     intake::Intake,
-    listener, outbound, schedule, tick,
+    ledger, listener, outbound, schedule, tick,
 };
 
 /// How long a stop waits for what is in hand.
@@ -192,6 +192,7 @@ pub fn workers(hub: &Arc<Hub>, waiting: mpsc::Receiver<Outbound>) -> JoinSet<()>
     workers.spawn(outbound::run(hub.clone(), waiting));
     workers.spawn(schedule::run(hub.clone()));
     workers.spawn(tick::run(hub.clone()));
+    workers.spawn(ledger::chain::run(hub.clone()));
     workers
 }
 

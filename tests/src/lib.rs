@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test that asked")]
 
 pub mod books;
+pub mod chain;
 pub mod guest;
 pub mod image;
 pub mod leaks;

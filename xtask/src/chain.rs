@@ -268,6 +268,38 @@ impl DevChain {
         self.tell("anvil_mine", json!([1]))
     }
 
+    /// Makes blocks.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn mine(&self, blocks: u64) -> Result<(), ChainError> {
+        self.tell("anvil_mine", json!([blocks]))
+    }
+
+    /// Whether each transaction gets a block at once, as usual; else it waits for [`DevChain::mine`].
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn mine_by_itself(&self, does: bool) -> Result<(), ChainError> {
+        self.tell("evm_setAutomine", json!([does]))
+    }
+
+    /// Forgets every transaction that waits for a block.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn forget_waiting(&self) -> Result<(), ChainError> {
+        self.tell("anvil_dropAllTransactions", json!([]))
+    }
+
+    /// Takes back so many blocks, with what was in them, and makes as many others.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn reorganise(&self, blocks: u64) -> Result<(), ChainError> {
+        self.tell("anvil_reorg", json!([blocks, []]))
+    }
+
     /// The newest block's time, in seconds since 1970.
     ///
     /// # Errors

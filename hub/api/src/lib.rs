@@ -19,6 +19,7 @@ pub mod route;
 pub mod task;
 pub mod text;
 pub mod user;
+pub mod wallet;
 mod word;
 
 pub use problem::{Code, Problem};

@@ -18,6 +18,9 @@
 //! | `POST /v1/owners/{address}/admit` | → [`Owner`](crate::owner::Owner) | operator, admin |
 //! | `GET /v1/ledger?limit=&before=` | [`Ledger`](crate::ledger::Ledger): own, or everybody's for admins | everybody |
 //! | `POST /v1/ledger/credit` (header [`IDEMPOTENCY_KEY`] required) | [`NewCredit`](crate::ledger::NewCredit) → 201 [`Account`](crate::ledger::Account) | admin |
+//! | `GET /v1/wallet` | [`Wallet`](crate::wallet::Wallet); 404 where the hub has none | everybody |
+//! | `GET /v1/payouts` | [`PayoutList`](crate::wallet::PayoutList) of the newest root on the chain | everybody, also without a token |
+//! | `GET /v1/payouts/{address}` | [`PayoutProof`](crate::wallet::PayoutProof) of one device | everybody, also without a token |
 //! | `GET /v1/hub` | [`HubInfo`](crate::hub::HubInfo) | everybody, also without a token |
 //! | `GET /v1/me` | [`User`](crate::user::User) whose token this is | everybody |
 //! | `GET /v1/users` | [`UserList`](crate::user::UserList) | admin |
@@ -67,6 +70,12 @@ pub const OWNER_ADMIT: &str = "/v1/owners/{address}/admit";
 pub const LEDGER: &str = "/v1/ledger";
 /// Credit for a buyer.
 pub const LEDGER_CREDIT: &str = "/v1/ledger/credit";
+/// The hub's wallet on a chain.
+pub const WALLET: &str = "/v1/wallet";
+/// What every device is owed by the newest root.
+pub const PAYOUTS: &str = "/v1/payouts";
+/// What one is, proven.
+pub const PAYOUT: &str = "/v1/payouts/{address}";
 /// The hub itself.
 pub const HUB: &str = "/v1/hub";
 /// Whose token this is.

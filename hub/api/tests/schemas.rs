@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use sosna_api::{Problem, device, event, hub, job, ledger, owner, user};
+use sosna_api::{Problem, device, event, hub, job, ledger, owner, user, wallet};
 use utoipa::{PartialSchema, ToSchema};
 
 fn collect<T: ToSchema + PartialSchema>(into: &mut BTreeMap<String, Value>) {
@@ -49,6 +49,9 @@ fn every_schema_that_is_referred_to_is_there() {
     collect::<owner::OwnerList>(&mut schemas);
     collect::<ledger::Ledger>(&mut schemas);
     collect::<ledger::NewCredit>(&mut schemas);
+    collect::<wallet::Wallet>(&mut schemas);
+    collect::<wallet::PayoutList>(&mut schemas);
+    collect::<wallet::PayoutProof>(&mut schemas);
     collect::<hub::HubInfo>(&mut schemas);
     collect::<user::UserList>(&mut schemas);
     collect::<user::UserToken>(&mut schemas);

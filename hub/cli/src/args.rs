@@ -144,6 +144,16 @@ time after a job's end (30 days unless the operator chose another).")]
   sosna ledger credit alice 100"
     )]
     Ledger(LedgerArgs),
+    /// Show the hub's wallet on the chain, and the roots by which it commits to devices
+    #[command(after_help = "Examples:
+  sosna wallet
+  sosna wallet --json | jq -r .trouble")]
+    Wallet(ListArgs),
+    /// Show what devices are owed by the newest root on the chain, checked against it
+    #[command(after_help = "Examples:
+  sosna payouts                      # everybody's; its sum and root are reckoned anew
+  sosna payouts 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --json   # one device's, with its proof")]
+    Payouts(PayoutsArgs),
 }
 
 const SUBMIT_HELP: &str = r#"Examples:
@@ -510,6 +520,16 @@ pub struct KeyArgs {
     /// The key's file, if not ~/.config/sosna/owner.key
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+}
+
+/// `sosna payouts`.
+#[derive(Debug, Args)]
+pub struct PayoutsArgs {
+    /// Only this device's address, with its proof
+    pub device: Option<AddressText>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `sosna ledger`.

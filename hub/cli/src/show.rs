@@ -11,6 +11,7 @@ use sosna_api::{
     ledger::Ledger,
     owner::Owner,
     task::{Assignment, Task},
+    wallet::{PayoutList, PayoutProof, Wallet},
 };
 use sosna_host::clock::{Clock as _, SystemClock};
 
@@ -54,6 +55,17 @@ fn ago(at_ms: u64) -> String {
             let text = show_duration(age);
             // The largest unit says enough.
             format!("{} ago", text.split(' ').next().unwrap_or(&text))
+        }
+    }
+}
+
+/// When, before or after now, in words.
+fn when(at_ms: u64) -> String {
+    match at_ms.checked_sub(SystemClock::default().now_ms()) {
+        None | Some(0) => ago(at_ms),
+        Some(left) => {
+            let text = show_duration(left);
+            format!("in {}", text.split(' ').next().unwrap_or(&text))
         }
     }
 }
@@ -374,6 +386,72 @@ pub fn owners(owners: &[Owner]) -> String {
         ]
     };
     table(&["OWNER", "ADMITTED", "DEVICES", "EARNED", "SINCE"], owners.iter().map(row).collect())
+}
+
+/// A wallet, and its roots.
+#[must_use]
+pub fn wallet(wallet: &Wallet) -> String {
+    let mut rows = vec![("wallet", wallet.address.to_string()), ("chain", wallet.chain_id.to_string())];
+    if let Some(state) = &wallet.state {
+        let payday = state.payday_ms.map_or_else(|| "-".to_owned(), when);
+        rows.extend([
+            ("owner", state.owner.to_string()),
+            ("phase", state.phase.to_string()),
+            ("payday", payday),
+            ("free", format!("{} SNM", state.free)),
+            ("committed", format!("{} SNM, {} of it paid", state.committed, state.paid)),
+            ("locked", format!("{} SNM, and {} frozen", state.locked, state.frozen)),
+            ("for gas", format!("{} ether", state.ether)),
+            ("as of", format!("block {}, {}", state.block, ago(state.seen_ms))),
+        ]);
+    }
+    if let Some(trouble) = &wallet.trouble {
+        rows.push(("TROUBLE", trouble.clone()));
+    }
+    let mut text = facts(&rows);
+    if !wallet.roots.is_empty() {
+        let roots = wallet.roots.iter().map(|root| {
+            let state = root.transactions.first().map(|one| one.state.to_string());
+            vec![
+                short(&root.root),
+                ago(root.made_ms),
+                root.devices.to_string(),
+                root.total.to_string(),
+                root.active_ms.map_or_else(|| or_dash(state.as_ref()), |at| format!("from {}", when(at))),
+            ]
+        });
+        text.push_str("\n\n");
+        text.push_str(&table(&["ROOT", "MADE", "DEVICES", "SNM", "CLAIMED BY"], roots.collect()));
+    }
+    text
+}
+
+/// What everybody is owed by a root.
+#[must_use]
+pub fn payouts(list: &PayoutList) -> String {
+    let rows =
+        list.lines.iter().map(|line| vec![line.device.to_string(), line.cumulative.to_string()]).collect();
+    format!(
+        "{}\n\n{} devices, {} SNM in all; root 0x{}, claimed by from {}",
+        table(&["DEVICE", "OWED IN ALL"], rows),
+        list.lines.len(),
+        list.total,
+        list.root,
+        when(list.active_ms)
+    )
+}
+
+/// What one device is owed by it.
+#[must_use]
+pub fn payout(proof: &PayoutProof) -> String {
+    facts(&[
+        ("device", proof.device.to_string()),
+        ("owed in all", format!("{} SNM", proof.cumulative)),
+        ("wallet", format!("{} on chain {}", proof.wallet, proof.chain_id)),
+        ("root", format!("0x{}, over {} devices", proof.root, proof.count)),
+        ("claimed by", format!("from {}", when(proof.active_ms))),
+        ("proof", format!("{} hashes, right (--json prints them)", proof.path.len())),
+    ])
 }
 
 /// Accounts, and what happened on them.

@@ -84,6 +84,7 @@ pub(super) async fn metrics(State(served): State<Arc<Served>>) -> Result<Respons
         let fleet = hub.fleet();
         (fleet.devices().len(), fleet.online())
     };
+    let trouble = u64::from(hub.chain.as_ref().is_some_and(|chain| chain.trouble().is_some()));
     let connections = hub.broker.get().map_or(0, |broker| broker.connections());
     let gauges = [
         ("devices", "Devices that have enrolled.", devices as u64),
@@ -91,6 +92,11 @@ pub(super) async fn metrics(State(served): State<Arc<Served>>) -> Result<Respons
         ("tasks_open", "Tasks that wait for devices; 10000 stands for as many or more.", open as u64),
         ("content_bytes", "Bytes in the content store.", hub.keeping.stored()),
         ("connections", "Sessions at the broker.", connections as u64),
+        (
+            "chain_trouble",
+            "Whether something keeps the hub from its wallet; `sosna wallet` says what.",
+            trouble,
+        ),
     ];
     let text = hub.metrics.prometheus(&gauges);
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())

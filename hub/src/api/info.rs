@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use sosna_api::hub::{HubInfo, Listeners};
+use sosna_api::hub::{ChainInfo, HubInfo, Listeners};
 
 use super::{Failure, Served};
 use crate::admin;
@@ -23,7 +23,10 @@ pub(super) async fn hub(State(served): State<Arc<Served>>) -> Result<Json<HubInf
             http: addresses.http,
             main: addresses.main,
         },
-        chain: None,
+        chain: hub
+            .chain
+            .as_ref()
+            .map(|chain| ChainInfo { id: chain.domain.chain_id, wallet: chain.domain.wallet.into() }),
         time_ms: hub.now_ms(),
     }))
 }

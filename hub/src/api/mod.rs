@@ -19,6 +19,7 @@ mod owners;
 mod stream;
 mod users;
 mod view;
+mod wallet;
 
 use std::sync::Arc;
 
@@ -84,6 +85,9 @@ pub fn router(hub: Arc<Hub>, shutdown: watch::Receiver<bool>) -> Router {
         .route(route::OWNER_ADMIT, post(owners::admit))
         .route(route::LEDGER, get(ledger::show))
         .route(route::LEDGER_CREDIT, post(ledger::credit))
+        .route(route::WALLET, get(wallet::show))
+        .route(route::PAYOUTS, get(wallet::list))
+        .route(route::PAYOUT, get(wallet::proof))
         .route(route::HUB, get(info::hub))
         .route(route::ME, get(users::me))
         .route(route::USERS, get(users::list).post(users::add))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use serde_json::{Map, Value, json};
-use sosna_api::{Problem, device, event, hub, job, ledger, owner, problem::MEDIA_TYPE, route, user};
+use sosna_api::{Problem, device, event, hub, job, ledger, owner, problem::MEDIA_TYPE, route, user, wallet};
 use utoipa::{IntoParams, ToSchema, openapi::path::ParameterIn};
 
 const JSON: &str = "application/json";
@@ -23,6 +23,7 @@ pub fn document() -> Value {
     jobs(&mut document);
     fleet(&mut document);
     money(&mut document);
+    chain(&mut document);
     people(&mut document);
     machines(&mut document);
     document.schema::<Problem>();
@@ -182,6 +183,19 @@ fn money(to: &mut Document) {
                 .answers(200, account, JSON)
         },
     );
+}
+
+fn chain(to: &mut Document) {
+    let all = "everybody, also without a token";
+    to.add("get", route::WALLET, "The hub's wallet on a chain.", "everybody", |to, one| {
+        one.answers(200, to.schema::<wallet::Wallet>(), JSON)
+    });
+    to.add("get", route::PAYOUTS, "What every device is owed by the newest root.", all, |to, one| {
+        one.open().answers(200, to.schema::<wallet::PayoutList>(), JSON)
+    });
+    to.add("get", route::PAYOUT, "What one device is owed by it, proven.", all, |to, one| {
+        one.open().answers(200, to.schema::<wallet::PayoutProof>(), JSON)
+    });
 }
 
 fn people(to: &mut Document) {

@@ -6,7 +6,7 @@ use sosna_host::manifest::{MAX_MANIFEST, Manifest};
 use sosna_protocol::{
     Hash,
     codec::Bounded,
-    eip712::{Domain, Receipt, Typed as _},
+    eip712::{Receipt, Typed as _},
     identity::AssignmentId,
     message::result::{Commit, Failed, Judgement, Reveal, Up, Verdict},
     result::commitment,
@@ -173,7 +173,7 @@ async fn check(
         usage: reveal.usage,
         price: one.price,
     };
-    let receipt_digest = receipt.digest(&Domain::off_chain(hub.address()));
+    let receipt_digest = receipt.digest(&hub.domain());
     if let Err(error) = reveal.receipt.verify(&receipt_digest, &device) {
         return Ok(Err(format!("the receipt does not hold: {error}")));
     }

@@ -7,7 +7,7 @@
 
 use sosna_protocol::{
     Address, Amount, Hash,
-    eip712::{Domain, Receipt, Typed as _},
+    eip712::{Receipt, Typed as _},
     envelope,
     frame::Frame,
     identity::AssignmentId,
@@ -82,9 +82,7 @@ async fn take_voucher(
     if statement.cumulative <= known {
         return Ok(Vec::new());
     }
-    if domain.wallet != hub.address()
-        || voucher.verify(&domain, &statement.signature, &hub.address()).is_err()
-    {
+    if domain != hub.domain() || voucher.verify(&domain, &statement.signature, &hub.address()).is_err() {
         tracing::warn!(%device, "shows a voucher that this hub never signed");
         return Ok(Vec::new());
     }
@@ -213,6 +211,6 @@ fn digest(hub: &Hub, device: Address, one: &Presented<'_>) -> Option<Hash> {
         usage: one.usage,
         price: one.price,
     };
-    let digest = receipt.digest(&Domain::off_chain(hub.address()));
+    let digest = receipt.digest(&hub.domain());
     one.signature.verify(&digest, &device).ok().map(|()| digest)
 }

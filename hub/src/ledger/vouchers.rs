@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sosna_protocol::{
     Address, Amount, Hash,
     codec::List,
-    eip712::{Domain, Typed as _, Voucher, receipts_root},
+    eip712::{Typed as _, Voucher, receipts_root},
     identity::AssignmentId,
     message::pay::{Issue, MAX_COVERED, Statement},
 };
@@ -103,7 +103,7 @@ async fn issue(tx: &mut Tx, hub: &Hub, address: &Address) -> Result<Vec<Effect>,
         return Ok(vec![Effect::Owed(*address, unvouchered(tx, address).await?)]);
     }
     let receipts = receipts_root(named.iter().filter_map(Item::digest));
-    let domain = Domain::off_chain(hub.address());
+    let domain = hub.domain();
     let voucher = Voucher { device: *address, cumulative, receipts };
     let signature = voucher
         .sign(&domain, &hub.key)

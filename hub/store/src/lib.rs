@@ -9,6 +9,7 @@
 
 mod assignments;
 mod backup;
+mod chain;
 mod claims;
 mod column;
 mod content;
@@ -26,6 +27,7 @@ mod windows;
 mod writer;
 
 pub use assignments::{Assignment, AssignmentState, NewAssignment, Revealed};
+pub use chain::{Root, Transaction, TransactionState};
 pub use claims::Claim;
 pub use content::{Holder, Unused};
 pub use devices::{Certificate, Described, Device, DeviceState, NewDevice, Setting};

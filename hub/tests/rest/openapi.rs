@@ -37,8 +37,15 @@ async fn what_is_described_is_there() {
         for method in methods.as_object().unwrap().keys() {
             let filled = path.replace("{hex}", &"0".repeat(64)).replace(['{', '}'], "");
             let request = setup.request(method.to_uppercase().parse().unwrap(), &filled, None);
-            let status = setup.open(request.body(Body::empty()).unwrap()).await.status();
-            assert!(status != 405 && status != 404, "{method} {path}: {status}");
+            let request = request.body(Body::empty()).unwrap();
+            // A hub without a wallet has none to show, and says so to everybody.
+            if path.starts_with("/v1/payouts") {
+                let answer = setup.send(request).await;
+                assert!(answer.json()["detail"].as_str().unwrap().contains("no wallet"), "{path}");
+            } else {
+                let status = setup.open(request).await.status();
+                assert!(status != 405 && status != 404, "{method} {path}: {status}");
+            }
             operations += 1;
         }
     }

@@ -32,6 +32,7 @@ impl std::fmt::Display for Coverage {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
@@ -42,9 +43,9 @@ mod tests {
             "| Total                 | 94.09% (60/64)  | 77.94% (71/91)  | 87.00% (17/20) | 85.63% (14/16) |",
         ]
         .map(str::to_owned);
-        let read = super::read(&lines).unwrap();
-        assert_eq!(read.shares, [94.09, 77.94, 87.0, 85.63]);
-        assert!(read.shares[0] < LEAST);
-        assert_eq!(super::read(&lines[..2]), None);
+        let found = read(&lines).unwrap();
+        assert_eq!(found.shares, [94.09, 77.94, 87.0, 85.63]);
+        assert!(found.shares[0] < LEAST);
+        assert_eq!(read(&lines[..2]), None);
     }
 }

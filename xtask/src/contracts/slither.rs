@@ -133,6 +133,7 @@ pub fn unanswered(findings: &[Finding], answers: &str) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

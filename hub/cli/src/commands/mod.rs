@@ -6,6 +6,7 @@ mod ledger;
 mod login;
 mod owner;
 mod run;
+mod wallet;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Device(args) => devices::device(&hub(connect)?, args).await.map(done),
         Command::Owner { command } => owner::owner(connect, command).await.map(done),
         Command::Ledger(args) => ledger::ledger(&hub(connect)?, args).await.map(done),
+        Command::Wallet(args) => wallet::wallet(&hub(connect)?, &args).await.map(done),
+        Command::Payouts(args) => wallet::payouts(&hub(connect)?, &args).await.map(done),
     }
 }
 

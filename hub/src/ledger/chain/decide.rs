@@ -1,0 +1,215 @@
+//! When a root is due, and what it says.
+
+use std::sync::Arc;
+
+use alloy_primitives::Bytes;
+use alloy_rpc_types_eth::TransactionRequest;
+use alloy_sol_types::{SolCall as _, SolInterface as _};
+use sosna_contracts::{
+    address, amount,
+    bindings::HubWallet,
+    hash,
+    payouts::{Line, Payouts},
+};
+use sosna_protocol::Amount;
+use sosna_store::{Root, Transaction};
+
+use super::{Chain, ChainError, endpoints::Node, follow::Waiting, sign::Draft, view::View};
+use crate::{error::HubError, hub::Hub};
+
+/// Gas that a root is given: it uses a third at most, and what it does not use is not paid for.
+pub(super) const GAS: u64 = 300_000;
+/// By how many eighths a replacement offers more.
+pub(super) const MORE: u128 = 10;
+const GWEI: u128 = 1_000_000_000;
+
+/// Posts a root over all latest vouchers, where one is due and the wallet can take it. A trouble, in words.
+pub(super) async fn post_when_due(
+    hub: &Arc<Hub>,
+    chain: &Chain,
+    node: &Node,
+    view: &View,
+) -> Result<Option<String>, ChainError> {
+    let (last, owed) = hub
+        .store
+        .read(|tx| {
+            Box::pin(async move {
+                let last = tx.roots(1).await?.pop();
+                Ok::<_, HubError>((last, tx.vouchered().await?))
+            })
+        })
+        .await?;
+    let is_known = match &last {
+        Some(last) => last.root == view.newest,
+        None => view.newest == sosna_protocol::Hash::ZERO,
+    };
+    // One that failed or was replaced is not on the chain, and the one before it is.
+    if !is_known && !chain.settings.over_unknown_root && !known(hub, view).await? {
+        return Ok(Some(
+            "the wallet's newest root is not in these books: another hub uses this wallet, or these books were restored \
+             from a backup. A root of theirs could take from devices what that one gives them, so none is posted; \
+             `chain.over_unknown_root = true` posts it all the same, once every device has connected again"
+                .into(),
+        ));
+    }
+    let lines: Vec<Line> = owed
+        .into_iter()
+        .filter(|(_, cumulative)| *cumulative > Amount::ZERO)
+        .map(|(device, cumulative)| Line { device, cumulative })
+        .collect();
+    let waits = last.as_ref().is_some_and(|last| {
+        last.active_at.is_some() && hub.now_ms().saturating_sub(last.made_ms) < chain.settings.root_ms
+    });
+    // The one before must be claimable before it makes room for the next.
+    if lines.is_empty() || waits || view.block_time < view.active_at {
+        return Ok(None);
+    }
+    let tree = tokio::task::spawn_blocking(move || Payouts::new(lines))
+        .await
+        .map_err(|error| HubError::internal("a root could not be reckoned", error))??;
+    if tree.root() == view.newest {
+        return Ok(None);
+    }
+    if let Some(trouble) = unposted(hub, chain, node, view, tree).await?.trouble {
+        return Ok(Some(trouble));
+    }
+    Ok(None)
+}
+
+/// Whether the books know the root that is the newest on the chain.
+async fn known(hub: &Arc<Hub>, view: &View) -> Result<bool, ChainError> {
+    let newest = view.newest;
+    let known = hub.store.read(move |tx| {
+        Box::pin(async move {
+            let roots = tx.roots(16).await?;
+            Ok::<_, HubError>(
+                newest == sosna_protocol::Hash::ZERO || roots.iter().any(|one| one.root == newest),
+            )
+        })
+    });
+    Ok(known.await?)
+}
+
+/// Makes it, keeps it, sends it.
+async fn unposted(
+    hub: &Arc<Hub>,
+    chain: &Chain,
+    node: &Node,
+    view: &View,
+    tree: Payouts,
+) -> Result<Waiting, ChainError> {
+    let root = Root {
+        id: 0,
+        root: tree.root(),
+        total: tree.total(),
+        lines: tree.count(),
+        // Read before the list: what is paid from then on is in both, and committed once.
+        paid_seen: view.settled,
+        made_ms: hub.now_ms(),
+        active_at: None,
+    };
+    let account = address(&hub.address());
+    let request = TransactionRequest::default().from(account).to(chain.wallet()).input(call(&root).into());
+    if let Err(refusal) = node.estimate(request).await? {
+        return Err(ChainError::Refused(explain(&refusal)));
+    }
+    let fees = node.fees().await?;
+    if let Some(trouble) = too_dear(chain, fees.0) {
+        return Ok(Waiting { trouble: Some(trouble) });
+    }
+    let cost = fees.0.saturating_mul(u128::from(GAS));
+    if view.ether < cost {
+        let trouble = format!(
+            "the hub's key {} has {} ether and a root may cost {}: send it some",
+            hub.address(),
+            ether(view.ether),
+            ether(cost)
+        );
+        return Ok(Waiting { trouble: Some(trouble) });
+    }
+    let nonce = node.count(account, view.block).await?;
+    let draft = draft(chain, &root, nonce, GAS, fees);
+    // On disk, whole and signed, before anybody sees it.
+    let signed = draft.sign(&hub.key, 0, hub.now_ms()).map_err(ChainError::Sign)?;
+    let (mut kept, raw) = (signed.clone(), signed.raw);
+    hub.change(move |tx, _| {
+        Box::pin(async move {
+            let lines = tree.lines().iter().map(|line| (line.device, line.cumulative));
+            kept.root = tx.put_root(&root, lines.collect::<Vec<_>>()).await?;
+            tx.put_transaction(&kept).await?;
+            Ok(((), Vec::new()))
+        })
+    })
+    .await?;
+    Ok(Waiting { trouble: node.send(&raw).await.err() })
+}
+
+/// Keeps a transaction of a root that is known already, and sends it.
+pub(super) async fn keep_and_send(
+    hub: &Arc<Hub>,
+    node: &Node,
+    signed: Transaction,
+) -> Result<Waiting, ChainError> {
+    let kept = signed.clone();
+    hub.change(move |tx, _| {
+        Box::pin(async move {
+            tx.put_transaction(&kept).await?;
+            Ok(((), Vec::new()))
+        })
+    })
+    .await?;
+    Ok(Waiting { trouble: node.send(&signed.raw).await.err() })
+}
+
+fn call(root: &Root) -> Bytes {
+    let post = HubWallet::postCall {
+        root: hash(&root.root),
+        total: amount(root.total),
+        paidSeen: amount(root.paid_seen),
+    };
+    post.abi_encode().into()
+}
+
+/// A root's transaction.
+pub(super) fn draft(chain: &Chain, root: &Root, nonce: u64, gas: u64, fees: (u128, u128)) -> Draft {
+    Draft { chain_id: chain.domain.chain_id, nonce, to: chain.wallet(), data: call(root), gas, fees }
+}
+
+/// Why nothing is sent for so much a unit of gas.
+pub(super) fn too_dear(chain: &Chain, fee: u128) -> Option<String> {
+    let most = chain.settings.most_gwei;
+    (fee > u128::from(most) * GWEI).then(|| {
+        format!(
+            "gas costs up to {} gwei, and `chain.most_gwei` is {most}: the root waits until it is cheaper",
+            fee / GWEI
+        )
+    })
+}
+
+/// A contract's refusal, for a person.
+fn explain(refusal: &[u8]) -> String {
+    match HubWallet::HubWalletErrors::abi_decode(refusal) {
+        Ok(HubWallet::HubWalletErrors::Underfunded(funds)) => {
+            let snm = |value: &alloy_primitives::U256| {
+                sosna_contracts::from_amount(value)
+                    .map_or_else(|| value.to_string(), |value| value.to_string())
+            };
+            format!(
+                "its balance is {} SNM, and {} are needed for what devices are owed and the lock; send it some",
+                snm(&funds.balance),
+                snm(&funds.needed)
+            )
+        }
+        Ok(HubWallet::HubWalletErrors::NotTheHub(_)) => "it does not know this hub's key".into(),
+        Ok(HubWallet::HubWalletErrors::TooEarly(_)) => "the root before is not active yet".into(),
+        Ok(HubWallet::HubWalletErrors::TotalTooSmall(_)) => {
+            "it has paid more than these books owe; were they restored from a backup?".into()
+        }
+        _ => format!("it says 0x{}", alloy_primitives::hex::encode(refusal)),
+    }
+}
+
+fn ether(units: u128) -> String {
+    let milli = units / 10_u128.pow(15);
+    format!("{}.{:03}", milli / 1000, milli % 1000)
+}

@@ -1,0 +1,177 @@
+//! The books' way to a chain: what the hub's wallet holds there, and a root over all vouchers once a period.
+//!
+//! The chain is somebody else's: it is slow, away, and now and then takes back what it said. So everything that leaves is
+//! signed and on disk before it is sent, the same is sent again until it is under enough blocks, and a hub works on while
+//! nobody answers. Nothing else in the hub speaks to a chain.
+
+mod decide;
+mod endpoints;
+mod follow;
+mod sign;
+mod view;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sosna_protocol::{Address, eip712::Domain};
+
+use crate::{config, hub::Hub};
+use endpoints::Endpoints;
+pub(crate) use view::{Phase, View};
+
+/// A setting of `[chain]` that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingError {
+    /// Not an address.
+    #[error(
+        "`chain.wallet` is \"{0}\", which is no address; it is the hub's wallet, which the factory has made"
+    )]
+    Wallet(String),
+    /// Not where a node could be.
+    #[error("`chain.endpoints` names \"{0}\", which is no http or https address")]
+    Endpoint(String),
+    /// A wallet and no way to it, or the other way round.
+    #[error("`chain.id`, `chain.wallet` and `chain.endpoints` belong together: either all are set, or none")]
+    Half,
+    /// A client of HTTP could not be made.
+    #[error("requests to `chain.endpoints` cannot be made")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Why a round of questions came to nothing. The next one begins anew.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChainError {
+    /// Nobody answers, or not for this chain.
+    #[error("no endpoint of the chain can be used: {0}")]
+    Unreachable(String),
+    /// A node does not answer as asked.
+    #[error("{node} does not answer a question about {what}")]
+    Question {
+        /// Whom.
+        node: String,
+        /// What about.
+        what: &'static str,
+        /// What it said.
+        #[source]
+        source: Box<alloy_provider::transport::TransportError>,
+    },
+    /// An answer that the contracts' interface does not know.
+    #[error("{node} answers nonsense to a question about {what}; is `chain.wallet` a hub's wallet?")]
+    Answer {
+        /// Who.
+        node: String,
+        /// What about.
+        what: &'static str,
+    },
+    /// The wallet refuses what is about to be sent.
+    #[error("the wallet would refuse the root: {0}")]
+    Refused(String),
+    /// The tree cannot be made.
+    #[error("there can be no such root")]
+    Tree(#[from] sosna_contracts::payouts::PayoutsError),
+    /// The key does not sign.
+    #[error("a transaction could not be signed")]
+    Sign(#[source] sosna_host::identity::CannotSign),
+    /// The books.
+    #[error(transparent)]
+    Hub(#[from] crate::error::HubError),
+}
+
+impl From<sosna_store::StoreError> for ChainError {
+    fn from(error: sosna_store::StoreError) -> Self {
+        Self::Hub(error.into())
+    }
+}
+
+/// A chain, the hub's wallet there, and what was last seen of it.
+#[derive(Debug)]
+pub struct Chain {
+    pub(crate) domain: Domain,
+    pub(crate) settings: config::Chain,
+    endpoints: Endpoints,
+    seen: Mutex<Option<Arc<View>>>,
+    trouble: Mutex<Option<String>>,
+}
+
+// === impl Chain ===
+
+impl Chain {
+    /// What the settings name; `None` where they name no chain.
+    ///
+    /// # Errors
+    /// [`SettingError`].
+    pub fn new(settings: &config::Chain) -> Result<Option<Self>, SettingError> {
+        let is_set = [settings.id != 0, !settings.wallet.is_empty(), !settings.endpoints.is_empty()];
+        match is_set {
+            [false, false, false] => return Ok(None),
+            [true, true, true] => {}
+            _ => return Err(SettingError::Half),
+        }
+        let wallet: Address =
+            settings.wallet.parse().map_err(|_| SettingError::Wallet(settings.wallet.clone()))?;
+        Ok(Some(Self {
+            domain: Domain { chain_id: settings.id, wallet },
+            settings: settings.clone(),
+            endpoints: Endpoints::new(settings.id, &settings.endpoints)?,
+            seen: Mutex::new(None),
+            trouble: Mutex::new(None),
+        }))
+    }
+
+    /// What was last seen of the wallet.
+    pub(crate) fn seen(&self) -> Option<Arc<View>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why nothing newer was seen, or nothing could be done, in words for the operator.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says a trouble once, and once that it is over.
+    fn set_trouble(&self, trouble: Option<String>) {
+        let mut held = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *held != trouble {
+            match &trouble {
+                Some(trouble) => tracing::warn!("{trouble}"),
+                None => tracing::info!("the chain is as it should be again"),
+            }
+            *held = trouble;
+        }
+    }
+
+    fn wallet(&self) -> alloy_primitives::Address {
+        sosna_contracts::address(&self.domain.wallet)
+    }
+}
+
+/// Runs until the hub stops.
+pub(crate) async fn run(hub: Arc<Hub>) {
+    let Some(chain) = hub.chain.clone() else { return };
+    let mut rounds = tokio::time::interval(Duration::from_millis(u64::from(chain.settings.poll_ms.max(50))));
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let done = round(&hub, &chain).await;
+        chain.set_trouble(match done {
+            Ok(trouble) => trouble,
+            Err(error) => Some(sosna_host::report::line(&error)),
+        });
+    }
+}
+
+/// Looks, follows what was sent, and sends what is due; a trouble that did not end the round, in words.
+async fn round(hub: &Arc<Hub>, chain: &Chain) -> Result<Option<String>, ChainError> {
+    let node = chain.endpoints.pick().await?;
+    let view = Arc::new(View::look(&node, chain, hub.address(), hub.now_ms()).await?);
+    *chain.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(view.clone());
+    if let Some(trouble) = view.trouble() {
+        return Ok(Some(trouble));
+    }
+    if let Some(waiting) = follow::open(hub, chain, &node, &view).await? {
+        return Ok(waiting.trouble);
+    }
+    decide::post_when_due(hub, chain, &node, &view).await
+}

@@ -1,0 +1,260 @@
+//! What the hub does on a chain: roots and the lists that they are over, transactions.
+
+use sosna_protocol::{Address, Amount, Hash, eip712::Domain};
+use sqlx::sqlite::SqliteRow;
+
+use crate::{
+    StoreError, Tx,
+    column::{amount, bytes, int, integer, maybe_integer, word, words},
+};
+
+/// A root over what every device is owed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Its number here.
+    pub id: u64,
+    /// It.
+    pub root: Hash,
+    /// The sum of its list.
+    pub total: Amount,
+    /// How many devices the list has.
+    pub lines: u32,
+    /// What the wallet had paid, of roots and vouchers, when the list was made.
+    pub paid_seen: Amount,
+    /// When it was made.
+    pub made_ms: u64,
+    /// Seconds since 1970 from which on it can be claimed by; `None` until it is certain to be on the chain.
+    pub active_at: Option<u64>,
+}
+
+words! {
+    /// What became of a transaction.
+    TransactionState {
+        /// Nothing yet, as far as is known.
+        Open = "open",
+        /// It is on the chain, under enough blocks.
+        Done = "done",
+        /// It is on the chain, and the contract refused it.
+        Failed = "failed",
+        /// Another transaction of its nonce is on the chain.
+        Replaced = "replaced",
+    }
+}
+
+/// A transaction of the hub's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    /// The root that it posts.
+    pub root: u64,
+    /// Its place among all of the key.
+    pub nonce: u64,
+    /// Its name on the chain.
+    pub hash: Hash,
+    /// It, signed.
+    pub raw: Vec<u8>,
+    /// What it offers for a unit of gas at most, in units of 10^-18 ether.
+    pub fee: u128,
+    /// When it was signed.
+    pub made_ms: u64,
+    /// What became of it.
+    pub state: TransactionState,
+}
+
+fn root(row: &SqliteRow) -> Result<Root, StoreError> {
+    Ok(Root {
+        id: integer(row, "id")?,
+        root: Hash(bytes(row, "root")?),
+        total: amount(row, "total")?,
+        lines: integer(row, "lines")?,
+        paid_seen: amount(row, "paid_seen")?,
+        made_ms: integer(row, "made_ms")?,
+        active_at: maybe_integer(row, "active_at")?,
+    })
+}
+
+fn transaction(row: &SqliteRow) -> Result<Transaction, StoreError> {
+    let raw: &[u8] = sqlx::Row::try_get(row, "raw").map_err(StoreError::sql)?;
+    Ok(Transaction {
+        root: integer(row, "root")?,
+        nonce: integer(row, "nonce")?,
+        hash: Hash(bytes(row, "hash")?),
+        raw: raw.to_vec(),
+        fee: amount(row, "fee")?.units(),
+        made_ms: integer(row, "made_ms")?,
+        state: word(row, "state", TransactionState::from_word)?,
+    })
+}
+
+impl Tx {
+    /// What these books are kept for, once that is settled.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn domain(&mut self) -> Result<Option<Domain>, StoreError> {
+        self.one(sqlx::query("SELECT chain_id, wallet FROM domain"), |row| {
+            Ok(Domain { chain_id: integer(row, "chain_id")?, wallet: Address(bytes(row, "wallet")?) })
+        })
+        .await
+    }
+
+    /// Whether any device was ever given work: what it is owed in is settled from then on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_in_use(&mut self) -> Result<bool, StoreError> {
+        let query = sqlx::query("SELECT 1 FROM assignments UNION ALL SELECT 1 FROM vouchers LIMIT 1");
+        Ok(self.one(query, |_| Ok(())).await?.is_some())
+    }
+
+    /// Settles it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_domain(&mut self, domain: &Domain) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO domain (one, chain_id, wallet) VALUES (1, ?1, ?2)
+             ON CONFLICT (one) DO UPDATE SET chain_id = ?1, wallet = ?2",
+        );
+        self.run(query.bind(int(domain.chain_id)).bind(&domain.wallet.0[..])).await.map(drop)
+    }
+
+    /// What every device is owed by its latest voucher, in the order in which lists name them: by owner, so that devices
+    /// of one stand together.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn vouchered(&mut self) -> Result<Vec<(Address, Amount)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT vouchers.device AS device, MAX(vouchers.cumulative) AS cumulative
+             FROM vouchers JOIN devices ON devices.address = vouchers.device
+             GROUP BY vouchers.device ORDER BY devices.owner, vouchers.device",
+        );
+        self.all(query, |row| Ok((Address(bytes(row, "device")?), amount(row, "cumulative")?))).await
+    }
+
+    /// Adds a root with its list; its number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_root(
+        &mut self,
+        new: &Root,
+        lines: impl IntoIterator<Item = (Address, Amount)>,
+    ) -> Result<u64, StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO roots (root, total, lines, paid_seen, made_ms) VALUES (?, ?, ?, ?, ?) RETURNING id",
+        );
+        let query = query
+            .bind(&new.root.0[..])
+            .bind(new.total.to_be_bytes().to_vec())
+            .bind(i64::from(new.lines))
+            .bind(new.paid_seen.to_be_bytes().to_vec())
+            .bind(int(new.made_ms));
+        let id: u64 =
+            self.one(query, |row| integer(row, "id")).await?.ok_or(StoreError::Column { name: "id" })?;
+        for (place, (device, cumulative)) in (0_u64..).zip(lines) {
+            let query =
+                sqlx::query("INSERT INTO root_lines (root, place, device, cumulative) VALUES (?, ?, ?, ?)");
+            let query = query.bind(int(id)).bind(int(place)).bind(device.0.to_vec());
+            self.run(query.bind(cumulative.to_be_bytes().to_vec())).await?;
+        }
+        Ok(id)
+    }
+
+    /// The newest roots, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn roots(&mut self, limit: u32) -> Result<Vec<Root>, StoreError> {
+        self.all(sqlx::query("SELECT * FROM roots ORDER BY id DESC LIMIT ?").bind(i64::from(limit)), root)
+            .await
+    }
+
+    /// One root.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn root(&mut self, id: u64) -> Result<Option<Root>, StoreError> {
+        self.one(sqlx::query("SELECT * FROM roots WHERE id = ?").bind(int(id)), root).await
+    }
+
+    /// A root's list, in its order. Those of roots before the last three are not kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn root_lines(&mut self, id: u64) -> Result<Vec<(Address, Amount)>, StoreError> {
+        let query = sqlx::query("SELECT device, cumulative FROM root_lines WHERE root = ? ORDER BY place");
+        self.all(query.bind(int(id)), |row| Ok((Address(bytes(row, "device")?), amount(row, "cumulative")?)))
+            .await
+    }
+
+    /// A root is on the chain for certain. Lists that nothing can be claimed by any more go.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn settle_root(&mut self, id: u64, active_at: u64) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE roots SET active_at = ? WHERE id = ?");
+        self.run(query.bind(int(active_at)).bind(int(id))).await?;
+        let query = sqlx::query(
+            "DELETE FROM root_lines WHERE root NOT IN (SELECT id FROM roots ORDER BY id DESC LIMIT 3)",
+        );
+        self.run(query).await.map(drop)
+    }
+
+    /// Adds a signed transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_transaction(&mut self, new: &Transaction) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO transactions (root, nonce, hash, raw, fee, made_ms, state) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        );
+        let query = query
+            .bind(int(new.root))
+            .bind(int(new.nonce))
+            .bind(&new.hash.0[..])
+            .bind(&new.raw[..])
+            .bind(new.fee.to_be_bytes().to_vec())
+            .bind(int(new.made_ms))
+            .bind(new.state.word());
+        self.run(query).await.map(drop)
+    }
+
+    /// Transactions of which nothing is certain, the latest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_transactions(&mut self) -> Result<Vec<Transaction>, StoreError> {
+        self.all(sqlx::query("SELECT * FROM transactions WHERE state = 'open' ORDER BY id DESC"), transaction)
+            .await
+    }
+
+    /// All transactions that post a root, the latest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn transactions_of(&mut self, root: u64) -> Result<Vec<Transaction>, StoreError> {
+        let query = sqlx::query("SELECT * FROM transactions WHERE root = ? ORDER BY id DESC");
+        self.all(query.bind(int(root)), transaction).await
+    }
+
+    /// What became of the transactions of a nonce: the one that is on the chain, if it is ours, is in `state`, and all
+    /// others are replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn end_transactions(
+        &mut self,
+        nonce: u64,
+        ours: Option<(&Hash, TransactionState)>,
+    ) -> Result<(), StoreError> {
+        let query =
+            sqlx::query("UPDATE transactions SET state = 'replaced' WHERE nonce = ? AND state = 'open'");
+        self.run(query.bind(int(nonce))).await?;
+        if let Some((hash, state)) = ours {
+            let query = sqlx::query("UPDATE transactions SET state = ? WHERE hash = ?");
+            self.run(query.bind(state.word()).bind(&hash.0[..])).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! Wallets on a chain of this machine's own.
+
+use alloy_primitives::{Address, U256};
+use alloy_sol_types::SolCall;
+use sosna_contracts::bindings::{HubWallet, HubWalletFactory, SNM};
+use sosna_host::identity::IdentityKey;
+use sosna_protocol::{eip712::Domain, identity::Sign as _};
+use xtask::chain::{ChainError, DevChain};
+use xtask::paths::Tree;
+
+/// What a wallet gets: more than any test commits.
+const FUNDS: u128 = 1_000_000 * 10_u128.pow(18);
+
+/// A chain with all contracts; none, with the reason printed, where there can be no chain.
+///
+/// # Panics
+/// When it does not start.
+#[must_use]
+pub fn chain(test: &str) -> Option<DevChain> {
+    match DevChain::start(&Tree::find().unwrap()) {
+        Ok(chain) => Some(chain),
+        Err(ChainError::Foundry(error)) => {
+            eprintln!("SKIPPED {test}: {}", sosna_host::report::line(&error));
+            None
+        }
+        Err(error) => panic!("{}", sosna_host::report::line(&error)),
+    }
+}
+
+/// A hub with a registered wallet.
+#[derive(Debug)]
+pub struct Wallet<'a> {
+    /// Where it is.
+    pub chain: &'a DevChain,
+    /// Its hub's key.
+    pub hub: IdentityKey,
+    /// Its address.
+    pub at: Address,
+}
+
+impl<'a> Wallet<'a> {
+    /// A registered wallet with money for a hub, whose key can pay for gas.
+    ///
+    /// # Panics
+    /// When the chain fails.
+    #[must_use]
+    pub fn new(chain: &'a DevChain, hub: IdentityKey) -> Self {
+        let key = sosna_contracts::address(&hub.address());
+        let owner = chain.people.owner;
+        let create = HubWalletFactory::createCall { hub: key };
+        let at = chain.ask(owner, chain.contracts.factory, &create).unwrap();
+        chain.send(owner, chain.contracts.factory, &create).unwrap();
+        let fund = SNM::transferCall { to: at, value: U256::from(FUNDS) };
+        chain.send(chain.people.holder, chain.contracts.token, &fund).unwrap();
+        chain.send(owner, at, &HubWallet::registerCall {}).unwrap();
+        chain.adopt(key).unwrap();
+        Self { chain, hub, at }
+    }
+
+    /// The name of its hub's key.
+    #[must_use]
+    pub fn hub_address(&self) -> sosna_protocol::Address {
+        self.hub.address()
+    }
+
+    /// Of what is signed for it.
+    ///
+    /// # Panics
+    /// When the chain fails.
+    #[must_use]
+    pub fn domain(&self) -> Domain {
+        Domain { chain_id: self.chain.id().unwrap(), wallet: sosna_contracts::from_address(&self.at) }
+    }
+
+    /// Asks it something.
+    ///
+    /// # Panics
+    /// When the chain fails.
+    pub fn ask<C: SolCall>(&self, call: &C) -> C::Return {
+        self.chain.ask(self.chain.people.relayer, self.at, call).unwrap()
+    }
+
+    /// Has somebody call it.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn relay<C: SolCall>(&self, call: &C) -> Result<(), ChainError> {
+        self.chain.send(self.chain.people.relayer, self.at, call).map(drop)
+    }
+
+    /// What the wallet says when it refuses a call.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn refusal<C: SolCall>(&self, call: &C) -> HubWallet::HubWalletErrors {
+        let refused = self.chain.ask(self.chain.people.relayer, self.at, call).map(drop).unwrap_err();
+        let said = refused.revert().unwrap_or_else(|| panic!("{refused:?}"));
+        alloy_sol_types::SolInterface::abi_decode(&said).unwrap()
+    }
+
+    /// Tokens of an account.
+    ///
+    /// # Panics
+    /// When the chain fails.
+    #[must_use]
+    pub fn balance(&self, of: Address) -> U256 {
+        self.chain.ask(of, self.chain.contracts.token, &SNM::balanceOfCall { account: of }).unwrap()
+    }
+
+    /// What a device was ever paid.
+    ///
+    /// # Panics
+    /// When the chain fails.
+    #[must_use]
+    pub fn paid(&self, device: &IdentityKey) -> U256 {
+        let device = sosna_contracts::address(&device.address());
+        self.ask(&HubWallet::accountOfCall { device }).paid_
+    }
+}

@@ -1,0 +1,247 @@
+//! A hub and its wallet on a chain: vouchers become a root, and anybody settles by it; what chains do to hubs.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+use std::time::Duration;
+
+use alloy_primitives::U256;
+use serde_json::Value;
+use sosna_contracts::{
+    address,
+    bindings::{HubWallet, SNM},
+    payouts::{Line, Payouts},
+};
+use sosna_host::identity::IdentityKey;
+use sosna_protocol::Amount;
+use sosna_tests::{
+    books::{all_held, items, text, units},
+    chain::{Wallet, chain},
+    opening::{Opening, prepare},
+    world::World,
+};
+use xtask::chain::DevChain;
+
+/// A world whose hub has a wallet. Its first endpoint is nobody's.
+fn wallet<'a>(world: &mut World, chain: &'a DevChain, confirmations: &str) -> Wallet<'a> {
+    // The key is made by the first start; a hub that has given no work may get a wallet.
+    world.start_hub();
+    world.stop_hub();
+    let key = IdentityKey::load(&world.hub_data().join("hub.key")).unwrap().unwrap();
+    let wallet = Wallet::new(chain, key);
+    world.set_hub("chain.id", &chain.id().unwrap().to_string());
+    world.set_hub("chain.wallet", &wallet.at.to_string());
+    world.set_hub("chain.endpoints", &format!("http://127.0.0.1:9,{}", chain.url()));
+    world.set_hub("chain.confirmations", confirmations);
+    world.set_hub("chain.poll_ms", "200");
+    world.set_hub("chain.root_ms", "0");
+    wallet
+}
+
+fn shown(world: &World) -> Value {
+    world.ask(&world.admin(), &["wallet"])
+}
+
+/// Waits for a root over all that devices hold vouchers for, making blocks meanwhile.
+fn settled(opening: &Opening, chain: &DevChain) -> Value {
+    let world = &opening.world;
+    world.until("vouchers", || all_held(&world.ask(&world.admin(), &["devices"])));
+    let held: u128 = items(&world.ask(&world.admin(), &["devices"])["devices"])
+        .iter()
+        .map(|device| units(&device["held"]))
+        .sum();
+    world.until("a root on the chain", || {
+        chain.wait(24 * 3600).unwrap();
+        let newest = &shown(world)["roots"][0];
+        !newest["active_ms"].is_null() && units(&newest["total"]) == held
+    });
+    world.ask(&world.admin(), &["payouts"])
+}
+
+fn tree(list: &Value) -> Payouts {
+    let line = |line: &Value| Line {
+        device: text(&line["device"]).parse().unwrap(),
+        cumulative: text(&line["cumulative"]).parse().unwrap(),
+    };
+    Payouts::new(items(&list["lines"]).iter().map(line).collect()).unwrap()
+}
+
+#[test]
+fn vouchers_become_a_root_and_anybody_settles_by_it() {
+    const TEST: &str = "vouchers_become_a_root_and_anybody_settles_by_it";
+    let Some((mut world, image)) = prepare(TEST, Duration::from_secs(120)) else { return };
+    let Some(chain) = chain(TEST) else { return };
+    let wallet = wallet(&mut world, &chain, "2");
+    let opening = Opening::start(world, image, &["one", "two"]);
+    assert_eq!(opening.run(&["--verify", "replicate:2"], &["echo", "paid"]).ok(), "paid");
+    let list = settled(&opening, &chain);
+    let world = &opening.world;
+
+    // The hub's list is what its devices hold, and what the chain has.
+    let tree = tree(&list);
+    assert_eq!(tree.count(), 2);
+    let held = |device: &Value| (text(&device["address"]).to_owned(), units(&device["held"]));
+    let devices = world.ask(&world.admin(), &["devices"]);
+    let mut held: Vec<_> = items(&devices["devices"]).iter().map(held).collect();
+    let mut listed: Vec<_> = items(&list["lines"])
+        .iter()
+        .map(|line| (text(&line["device"]).to_owned(), units(&line["cumulative"])))
+        .collect();
+    held.sort();
+    listed.sort();
+    assert_eq!(held, listed);
+    assert_eq!(wallet.ask(&HubWallet::rootsCall {}).newest, sosna_contracts::hash(&tree.root()));
+
+    // What devices hold was signed for this wallet.
+    let status = world.agent_status(0);
+    let signed = &status["earnings"]["signed"];
+    assert_eq!(signed["chain_id"], chain.id().unwrap());
+    assert_eq!(signed["wallet"], wallet.at.to_string());
+
+    // One device's proof, and people's view.
+    let proof = world.ask(&world.admin(), &["payouts", &listed[0].0]);
+    assert_eq!(units(&proof["cumulative"]), listed[0].1);
+    let seen = world.cli(&world.admin(), &["wallet"]);
+    let seen = seen.ok();
+    assert!(seen.contains("registered") && seen.contains("from ") && !seen.contains("TROUBLE"), "{seen}");
+
+    // Somebody settles for all.
+    let all: Vec<usize> = (0..tree.lines().len()).collect();
+    wallet.relay(&tree.multiproof(&all).unwrap().settle(0)).unwrap();
+    for line in tree.lines() {
+        assert_eq!(wallet.balance(address(&line.device)), sosna_contracts::amount(line.cumulative));
+    }
+    world.until("the hub sees it", || units(&shown(world)["state"]["paid"]) == tree.total().units());
+
+    // More work: the next root is over sums that have grown, and pays the difference.
+    assert_eq!(opening.run(&["--verify", "replicate:2"], &["echo", "again"]).ok(), "again");
+    opening.world.until("vouchers", || all_held(&world.ask(&world.admin(), &["devices"])));
+    // One device does not wait for it: whoever has its voucher redeems it.
+    let signed = world.agent_status(0)["earnings"]["signed"].clone();
+    let device = address(&world.address(0).parse().unwrap());
+    let cumulative: U256 = text(&signed["units"]).parse().unwrap();
+    let redeem = HubWallet::redeemCall {
+        vouchers: vec![HubWallet::SignedVoucher {
+            voucher: HubWallet::Voucher {
+                device,
+                cumulative,
+                receipts: text(&signed["receipts"]).parse().unwrap(),
+            },
+            signature: text(&signed["signature"]).parse().unwrap(),
+        }],
+        share: U256::ZERO,
+    };
+    wallet.relay(&redeem).unwrap();
+    assert_eq!(wallet.balance(device), cumulative);
+    let next = self::tree(&settled(&opening, &chain));
+    assert!(next.total() > tree.total());
+    let all: Vec<usize> = (0..next.lines().len()).collect();
+    wallet.relay(&next.multiproof(&all).unwrap().settle(0)).unwrap();
+    for line in next.lines() {
+        assert_eq!(wallet.balance(address(&line.device)), sosna_contracts::amount(line.cumulative));
+    }
+    assert_eq!(wallet.ask(&HubWallet::settledCall {}), sosna_contracts::amount(next.total()));
+    // What was redeemed while the hub counted may be committed twice, and never more than that.
+    let committed = wallet.ask(&HubWallet::committedCall {});
+    let total = sosna_contracts::amount(next.total());
+    assert!(committed >= total && committed <= total + cumulative, "{committed} {total}");
+
+    // Books that are in use are kept for this wallet.
+    let mut opening = opening;
+    opening.world.stop_hub();
+    let other = opening.world.run(
+        opening
+            .world
+            .hub_command(&opening.world.hub_data())
+            .env("SOSNA_HUB_CHAIN_WALLET", chain.people.owner.to_string())
+            .arg("serve"),
+    );
+    other.fails(1, &["these books are kept for the wallet ", "Set `[chain]` back"]);
+    opening.world.start_hub();
+    opening.world.until_online(2);
+    opening.world.assert_books();
+    opening.world.finish();
+}
+
+/// One course of mishaps: after each, work goes on, and everybody is owed what vouchers say, once.
+#[test]
+fn a_hub_keeps_its_word_whatever_the_chain_does() {
+    const TEST: &str = "a_hub_keeps_its_word_whatever_the_chain_does";
+    let Some((mut world, image)) = prepare(TEST, Duration::from_secs(180)) else { return };
+    let Some(chain) = chain(TEST) else { return };
+    let wallet = wallet(&mut world, &chain, "6");
+    let mut opening = Opening::start(world, image, &["one"]);
+
+    // Killed after it has signed and sent; what was sent is forgotten by everybody. It sends the same again.
+    chain.mine_by_itself(false).unwrap();
+    assert_eq!(opening.run(&[], &["echo", "one"]).ok(), "one");
+    let newest = |world: &World| shown(world)["roots"][0].clone();
+    opening
+        .world
+        .until("a root that was sent", || newest(&opening.world)["transactions"][0]["state"] == "open");
+    let sent = newest(&opening.world);
+    assert!(sent["active_ms"].is_null());
+    opening.world.kill_hub();
+    chain.forget_waiting().unwrap();
+    opening.world.start_hub();
+    opening.world.until("the same again", || {
+        chain.mine(1).unwrap();
+        wallet.ask(&HubWallet::rootsCall {}).newest != alloy_primitives::B256::ZERO
+    });
+    let again = newest(&opening.world);
+    assert_eq!(items(&again["transactions"]).len(), 1);
+    assert_eq!(again["transactions"][0]["hash"], sent["transactions"][0]["hash"]);
+
+    // The chain takes five blocks back, and the root with them.
+    chain.mine(3).unwrap();
+    chain.reorganise(5).unwrap();
+    assert_eq!(wallet.ask(&HubWallet::rootsCall {}).newest, alloy_primitives::B256::ZERO);
+    assert!(newest(&opening.world)["active_ms"].is_null(), "six blocks are asked for");
+    chain.mine_by_itself(true).unwrap();
+    let first = tree(&settled(&opening, &chain));
+    assert_eq!(newest(&opening.world)["transactions"][0]["hash"], sent["transactions"][0]["hash"]);
+
+    // Another program spends the transaction's place.
+    chain.mine_by_itself(false).unwrap();
+    opening.world.until_online(1);
+    assert_eq!(opening.run(&[], &["echo", "two"]).ok(), "two");
+    opening.world.until("a second root that was sent", || {
+        newest(&opening.world)["transactions"][0]["state"] == "open"
+            && newest(&opening.world)["root"] != first.root().to_string()
+    });
+    opening.world.kill_hub();
+    chain.forget_waiting().unwrap();
+    chain.mine_by_itself(true).unwrap();
+    let nothing = SNM::approveCall { spender: chain.people.owner, value: U256::ZERO };
+    chain.send(address(&wallet.hub_address()), chain.contracts.token, &nothing).unwrap();
+    opening.world.start_hub();
+    let second = tree(&settled(&opening, &chain));
+    assert!(opening.world.hub_log().contains("was sent by another program"), "{}", opening.world.hub_log());
+    assert!(second.total() > first.total());
+    let roots = shown(&opening.world)["roots"].clone();
+    let state = |at: usize| text(&roots[at]["transactions"][0]["state"]).to_owned();
+    assert_eq!([state(0), state(1), state(2)], ["done", "replaced", "done"]);
+
+    // A root that these books do not know: another hub's, or theirs before a restoration. None is posted over it.
+    let unknown = HubWallet::postCall {
+        root: alloy_primitives::B256::repeat_byte(7),
+        total: wallet.ask(&HubWallet::committedCall {}),
+        paidSeen: U256::ZERO,
+    };
+    chain.send(address(&wallet.hub_address()), wallet.at, &unknown).unwrap();
+    chain.wait(24 * 3600).unwrap();
+    opening.world.until_online(1);
+    assert_eq!(opening.run(&[], &["echo", "three"]).ok(), "three");
+    opening.world.until("the trouble told", || {
+        shown(&opening.world)["trouble"].as_str().is_some_and(|said| said.contains("not in these books"))
+    });
+    assert_eq!(wallet.ask(&HubWallet::rootsCall {}).newest, unknown.root);
+    let told = opening.world.cli(&opening.world.admin(), &["wallet"]);
+    assert!(told.ok().contains("TROUBLE"), "{told}");
+
+    // All in all: whoever settles by the last root that the hub knows pays each device its sum, once.
+    let device = second.lines()[0].device;
+    wallet.relay(&second.multiproof(&[0]).unwrap().settle(0)).unwrap();
+    assert_eq!(wallet.balance(address(&device)), sosna_contracts::amount(second.total()));
+    assert!(second.total() > Amount::ZERO);
+    opening.world.assert_books();
+    opening.world.finish();
+}
