@@ -197,7 +197,7 @@ async fn settle_domain(tx: &mut sosna_store::Tx, wanted: Domain, hub: Address) -
     if let Some(known) = known.filter(|known| *known != wanted) {
         let name = |domain: &Domain| match domain.chain_id {
             0 => "no chain".to_owned(),
-            id => format!("the wallet {} on chain {id}", domain.wallet),
+            id => format!("the wallet {} on chain {id}", domain.wallet.checksummed()),
         };
         return Err(HubError::refused(
             sosna_api::Code::Conflict,

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use sosna_api::{
     Text,
     text::AddressText,
@@ -17,7 +14,7 @@ use sosna_api::{
 use sosna_contracts::payouts::{Line, Payouts};
 use sosna_protocol::Amount;
 
-use super::{Caller, Failure, Served};
+use super::{Caller, Failure, Served, extract::Named};
 use crate::{
     error::HubError,
     ledger::chain::{Chain, Phase, View},
@@ -151,7 +148,7 @@ pub(super) async fn list(State(served): State<Arc<Served>>) -> Result<Json<Payou
 /// `GET /v1/payouts/{address}`.
 pub(super) async fn proof(
     State(served): State<Arc<Served>>,
-    Path(device): Path<AddressText>,
+    Named(device): Named<AddressText>,
 ) -> Result<Json<PayoutProof>, Failure> {
     let chain = chain(&served)?;
     let (root, active_ms, lines) = newest(&served).await?;

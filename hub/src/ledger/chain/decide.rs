@@ -121,7 +121,7 @@ async fn unposted(
     if view.ether < cost {
         let trouble = format!(
             "the hub's key {} has {} ether and a root may cost {}: send it some",
-            hub.address(),
+            hub.address().checksummed(),
             ether(view.ether),
             ether(cost)
         );

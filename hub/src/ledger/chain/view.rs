@@ -110,8 +110,8 @@ impl View {
 
     /// What keeps the hub from paying by this wallet, in words for the operator.
     pub(super) fn trouble(&self) -> Option<String> {
-        let Self { hub, own, owner, .. } = self;
-        if hub != own {
+        let [hub, own, owner] = [self.hub, self.own, self.owner].map(|one| one.checksummed());
+        if self.hub != self.own {
             return Some(format!(
                 "the wallet takes vouchers of the key {hub}, and this hub's is {own}: no device can be paid by it; \
                  make a wallet for this hub's key and name it in `chain.wallet`"
