@@ -101,7 +101,7 @@ fn vouchers_become_a_root_and_anybody_settles_by_it() {
     assert_eq!(units(&proof["cumulative"]), listed[0].1);
     let seen = world.cli(&world.admin(), &["wallet"]);
     let seen = seen.ok();
-    assert!(seen.contains("registered") && seen.contains("from ") && !seen.contains("TROUBLE"), "{seen}");
+    assert!(seen.contains("registered") && seen.contains("CLAIMABLE") && !seen.contains("TROUBLE"), "{seen}");
 
     // Somebody settles for all.
     let all: Vec<usize> = (0..tree.lines().len()).collect();

@@ -50,7 +50,7 @@ pub struct Wallet {
     /// What keeps the hub from paying by it, or from knowing; `null` where nothing does.
     pub trouble: Option<String>,
     /// The newest roots, newest first.
-    pub roots: Vec<Root>,
+    pub roots: Vec<PayoutRoot>,
 }
 
 /// What a wallet held at a block.
@@ -84,7 +84,7 @@ pub struct WalletState {
 
 /// A period's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Root {
+pub struct PayoutRoot {
     /// It.
     pub root: HashText,
     /// What it commits to all devices together.
@@ -96,12 +96,12 @@ pub struct Root {
     /// From when on it can be claimed by; `null` until it is certain to be on the chain.
     pub active_ms: Option<u64>,
     /// The transactions that post it, the latest first.
-    pub transactions: Vec<RootTransaction>,
+    pub transactions: Vec<PayoutTransaction>,
 }
 
 /// A transaction of the hub's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RootTransaction {
+pub struct PayoutTransaction {
     /// Its name on the chain.
     pub hash: HashText,
     /// Its place among all of the key.

@@ -388,6 +388,11 @@ pub fn owners(owners: &[Owner]) -> String {
     table(&["OWNER", "ADMITTED", "DEVICES", "EARNED", "SINCE"], owners.iter().map(row).collect())
 }
 
+/// From when on a root can be claimed by.
+fn claimable(at_ms: u64) -> String {
+    if at_ms <= SystemClock::default().now_ms() { "now".to_owned() } else { when(at_ms) }
+}
+
 /// A wallet, and its roots.
 #[must_use]
 pub fn wallet(wallet: &Wallet) -> String {
@@ -417,11 +422,11 @@ pub fn wallet(wallet: &Wallet) -> String {
                 ago(root.made_ms),
                 root.devices.to_string(),
                 root.total.to_string(),
-                root.active_ms.map_or_else(|| or_dash(state.as_ref()), |at| format!("from {}", when(at))),
+                root.active_ms.map_or_else(|| or_dash(state.as_ref()), claimable),
             ]
         });
         text.push_str("\n\n");
-        text.push_str(&table(&["ROOT", "MADE", "DEVICES", "SNM", "CLAIMED BY"], roots.collect()));
+        text.push_str(&table(&["ROOT", "MADE", "DEVICES", "SNM", "CLAIMABLE"], roots.collect()));
     }
     text
 }
@@ -437,7 +442,7 @@ pub fn payouts(list: &PayoutList) -> String {
         list.lines.len(),
         list.total,
         list.root,
-        when(list.active_ms)
+        claimable(list.active_ms)
     )
 }
 
@@ -449,7 +454,7 @@ pub fn payout(proof: &PayoutProof) -> String {
         ("owed in all", format!("{} SNM", proof.cumulative)),
         ("wallet", format!("{} on chain {}", proof.wallet, proof.chain_id)),
         ("root", format!("0x{}, over {} devices", proof.root, proof.count)),
-        ("claimed by", format!("from {}", when(proof.active_ms))),
+        ("claimable", claimable(proof.active_ms)),
         ("proof", format!("{} hashes, right (--json prints them)", proof.path.len())),
     ])
 }

@@ -7,8 +7,8 @@ use sosna_api::{
     Text,
     text::AddressText,
     wallet::{
-        PayoutLine, PayoutList, PayoutProof, Root, RootTransaction, TransactionState, Wallet, WalletPhase,
-        WalletState,
+        PayoutLine, PayoutList, PayoutProof, PayoutRoot, PayoutTransaction, TransactionState, Wallet,
+        WalletPhase, WalletState,
     },
 };
 use sosna_contracts::payouts::{Line, Payouts};
@@ -81,8 +81,8 @@ fn state(seen: &View) -> WalletState {
     }
 }
 
-fn view_root(root: &sosna_store::Root, transactions: &[sosna_store::Transaction]) -> Root {
-    let transaction = |one: &sosna_store::Transaction| RootTransaction {
+fn view_root(root: &sosna_store::Root, transactions: &[sosna_store::Transaction]) -> PayoutRoot {
+    let transaction = |one: &sosna_store::Transaction| PayoutTransaction {
         hash: one.hash.into(),
         nonce: one.nonce,
         state: match one.state {
@@ -92,7 +92,7 @@ fn view_root(root: &sosna_store::Root, transactions: &[sosna_store::Transaction]
             sosna_store::TransactionState::Replaced => TransactionState::Replaced,
         },
     };
-    Root {
+    PayoutRoot {
         root: root.root.into(),
         total: root.total.into(),
         devices: root.lines,

@@ -37,8 +37,8 @@ pub(super) struct Node {
 impl Endpoints {
     pub(super) fn new(chain_id: u64, urls: &[String]) -> Result<Self, SettingError> {
         let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(SettingError::Client)?;
-        let node = |url: &String| {
-            let wrong = || SettingError::Endpoint(url.clone());
+        let node = |(place, url): (usize, &String)| {
+            let wrong = || SettingError::Endpoint(place + 1);
             let url: reqwest::Url = url.parse().map_err(|_| wrong())?;
             if !matches!(url.scheme(), "http" | "https") {
                 return Err(wrong());
@@ -49,7 +49,7 @@ impl Endpoints {
             let provider = ProviderBuilder::default().connect_reqwest(client.clone(), url).erased();
             Ok(Node { name, provider })
         };
-        let nodes = urls.iter().map(node).collect::<Result<_, _>>()?;
+        let nodes = urls.iter().enumerate().map(node).collect::<Result<_, _>>()?;
         Ok(Self { chain_id, nodes, favourite: AtomicUsize::new(0) })
     }
 
@@ -99,7 +99,7 @@ impl Node {
 
     fn question(&self, what: &'static str) -> impl FnOnce(TransportError) -> ChainError {
         let node = self.name.clone();
-        move |source| ChainError::Question { node, what, source: Box::new(source) }
+        move |error| ChainError::Question { node, what, said: said(&error) }
     }
 
     /// Asks a contract something, as of a block.

@@ -29,9 +29,9 @@ pub enum SettingError {
         "`chain.wallet` is \"{0}\", which is no address; it is the hub's wallet, which the factory has made"
     )]
     Wallet(String),
-    /// Not where a node could be.
-    #[error("`chain.endpoints` names \"{0}\", which is no http or https address")]
-    Endpoint(String),
+    /// Not where a node could be. Its text is not repeated: there may be an access key in it.
+    #[error("number {0} of `chain.endpoints` is no http or https address")]
+    Endpoint(usize),
     /// A wallet and no way to it, or the other way round.
     #[error("`chain.id`, `chain.wallet` and `chain.endpoints` belong together: either all are set, or none")]
     Half,
@@ -47,15 +47,14 @@ pub(crate) enum ChainError {
     #[error("no endpoint of the chain can be used: {0}")]
     Unreachable(String),
     /// A node does not answer as asked.
-    #[error("{node} does not answer a question about {what}")]
+    #[error("{node} does not answer a question about {what}: {said}")]
     Question {
         /// Whom.
         node: String,
         /// What about.
         what: &'static str,
-        /// What it said.
-        #[source]
-        source: Box<alloy_provider::transport::TransportError>,
+        /// What it said, without its address: there may be an access key in it.
+        said: String,
     },
     /// An answer that the contracts' interface does not know.
     #[error("{node} answers nonsense to a question about {what}; is `chain.wallet` a hub's wallet?")]

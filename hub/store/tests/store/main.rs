@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod books;
+mod chain;
 mod crash;
 mod full;
 mod lives;
