@@ -6,6 +6,9 @@ CREATE TABLE domain (
 ) STRICT;
 INSERT INTO domain SELECT 1, chain_id, wallet FROM vouchers LIMIT 1;
 
+-- Whether anything was issued since the last root.
+CREATE INDEX vouchers_issued ON vouchers (issued_ms);
+
 -- A period's root over what every device is owed by its latest voucher, and the list that it is over.
 CREATE TABLE roots (
     id        INTEGER PRIMARY KEY,

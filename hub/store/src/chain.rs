@@ -125,11 +125,21 @@ impl Tx {
     /// [`StoreError`].
     pub async fn vouchered(&mut self) -> Result<Vec<(Address, Amount)>, StoreError> {
         let query = sqlx::query(
-            "SELECT vouchers.device AS device, MAX(vouchers.cumulative) AS cumulative
-             FROM vouchers JOIN devices ON devices.address = vouchers.device
-             GROUP BY vouchers.device ORDER BY devices.owner, vouchers.device",
+            "SELECT device, cumulative FROM
+                (SELECT address AS device, owner, (SELECT cumulative FROM vouchers WHERE device = address
+                    ORDER BY cumulative DESC LIMIT 1) AS cumulative FROM devices)
+             WHERE cumulative IS NOT NULL ORDER BY owner, device",
         );
         self.all(query, |row| Ok((Address(bytes(row, "device")?), amount(row, "cumulative")?))).await
+    }
+
+    /// When the last voucher of all was issued; 0 for never.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn last_voucher_ms(&mut self) -> Result<u64, StoreError> {
+        let query = sqlx::query("SELECT COALESCE(MAX(issued_ms), 0) AS last_ms FROM vouchers");
+        Ok(self.one(query, |row| integer(row, "last_ms")).await?.unwrap_or_default())
     }
 
     /// Adds a root with its list; its number.

@@ -30,12 +30,12 @@ pub(super) async fn post_when_due(
     node: &Node,
     view: &View,
 ) -> Result<Option<String>, ChainError> {
-    let (last, owed) = hub
+    let (last, issued_ms) = hub
         .store
         .read(|tx| {
             Box::pin(async move {
                 let last = tx.roots(1).await?.pop();
-                Ok::<_, HubError>((last, tx.vouchered().await?))
+                Ok::<_, HubError>((last, tx.last_voucher_ms().await?))
             })
         })
         .await?;
@@ -52,16 +52,23 @@ pub(super) async fn post_when_due(
                 .into(),
         ));
     }
+    // One that is not certain to be on the chain is made anew at once.
+    let waits = last.as_ref().is_some_and(|last| {
+        let is_new = hub.now_ms().saturating_sub(last.made_ms) < chain.settings.root_ms;
+        last.active_at.is_some() && (is_new || (last.root == view.newest && issued_ms < last.made_ms))
+    });
+    // The one before must be claimable before it makes room for the next.
+    if waits || view.block_time < view.active_at {
+        return Ok(None);
+    }
+    let owed =
+        hub.store.read(|tx| Box::pin(async move { tx.vouchered().await.map_err(HubError::from) })).await?;
     let lines: Vec<Line> = owed
         .into_iter()
         .filter(|(_, cumulative)| *cumulative > Amount::ZERO)
         .map(|(device, cumulative)| Line { device, cumulative })
         .collect();
-    let waits = last.as_ref().is_some_and(|last| {
-        last.active_at.is_some() && hub.now_ms().saturating_sub(last.made_ms) < chain.settings.root_ms
-    });
-    // The one before must be claimable before it makes room for the next.
-    if lines.is_empty() || waits || view.block_time < view.active_at {
+    if lines.is_empty() {
         return Ok(None);
     }
     let tree = tokio::task::spawn_blocking(move || Payouts::new(lines))
@@ -70,10 +77,7 @@ pub(super) async fn post_when_due(
     if tree.root() == view.newest {
         return Ok(None);
     }
-    if let Some(trouble) = unposted(hub, chain, node, view, tree).await?.trouble {
-        return Ok(Some(trouble));
-    }
-    Ok(None)
+    Ok(post(hub, chain, node, view, tree).await?.trouble)
 }
 
 /// Whether the books know the root that is the newest on the chain.
@@ -91,7 +95,7 @@ async fn known(hub: &Arc<Hub>, view: &View) -> Result<bool, ChainError> {
 }
 
 /// Makes it, keeps it, sends it.
-async fn unposted(
+async fn post(
     hub: &Arc<Hub>,
     chain: &Chain,
     node: &Node,
