@@ -8,11 +8,12 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use sosna_host::{
+    clock::{Clock as _, SystemClock},
     report::{self, Exit},
     telemetry,
     token::JoinToken,
 };
-use sosna_protocol::Address;
+use sosna_protocol::{Address, Amount};
 
 use crate::{
     AgentError, Hooks, Options,
@@ -21,7 +22,10 @@ use crate::{
     run, status,
     store::Store,
     system::System,
-    wallet::{keystore, payee},
+    wallet::{
+        claim::{self, ClaimError},
+        keystore, payee,
+    },
 };
 
 /// Threads are small here: nothing recurses.
@@ -109,6 +113,21 @@ enum Wallet {
     Export {
         /// The file to be made.
         file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Signs a claim of all that the hub has signed for, which anybody can bring to the chain.
+    #[command(after_help = "Examples:\n  sosna-agent wallet claim > claim.json\n  \
+        sosna-agent wallet claim --fee 0.05 --days 30\n\n\
+        The claim goes to HubWallet.claimVoucher (docs/contracts.md). The key stays here; the claim is good for this \
+        wallet, this sum and this payee only, and once.")]
+    Claim {
+        /// The most, in SNM, that whoever brings it may keep.
+        #[arg(long, value_name = "SNM", default_value = "0")]
+        fee: Amount,
+        /// For how many days it is good.
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
         #[command(flatten)]
         place: Place,
     },
@@ -261,8 +280,30 @@ fn wallet(command: Wallet) -> Result<(), Failure> {
             print(&format!("the key of {address} is in {}\n", file.display()));
             Ok(())
         }
+        Wallet::Claim { fee, days, place } => sign_claim(fee, days, &place),
         Wallet::PayoutTo { address, place } => payout_to(&address, &place),
     }
+}
+
+fn sign_claim(fee: Amount, days: u32, place: &Place) -> Result<(), Failure> {
+    let report = ask(place)?;
+    let to = report.earnings.payout_to.as_deref().map(Address::of_person).transpose();
+    let to = to.map_err(Failure::failed)?;
+    let now = SystemClock::default().now_ms() / 1000;
+    let deadline = now + u64::from(days) * 86_400;
+    let signed = report.earnings.signed.as_ref();
+    let claim = claim::sign(&data(place)?, report.device.as_deref(), signed, to, fee, deadline);
+    let claim = claim.map_err(|error| {
+        let exit = match &error {
+            ClaimError::NoVoucher | ClaimError::NoKey => Exit::NotFound,
+            ClaimError::NoChain | ClaimError::Fee { .. } | ClaimError::Stranger { .. } => Exit::Refused,
+            _ => Exit::Failed,
+        };
+        Failure::of(&error, exit)
+    })?;
+    let text = serde_json::to_string_pretty(&claim).map_err(Failure::failed)?;
+    print(&format!("{text}\n"));
+    Ok(())
 }
 
 fn payout_to(address: &str, place: &Place) -> Result<(), Failure> {

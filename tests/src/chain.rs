@@ -113,7 +113,15 @@ impl<'a> Wallet<'a> {
     /// When the chain fails.
     #[must_use]
     pub fn paid(&self, device: &IdentityKey) -> U256 {
-        let device = sosna_contracts::address(&device.address());
+        self.paid_to(sosna_contracts::address(&device.address()))
+    }
+
+    /// The same by its address.
+    ///
+    /// # Panics
+    /// When the chain fails.
+    #[must_use]
+    pub fn paid_to(&self, device: Address) -> U256 {
         self.ask(&HubWallet::accountOfCall { device }).paid_
     }
 }

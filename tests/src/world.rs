@@ -470,6 +470,18 @@ impl World {
         serde_json::from_str(done.ok()).unwrap()
     }
 
+    /// A claim that a device signs (`sosna-agent wallet claim`).
+    ///
+    /// # Panics
+    /// When it signs none.
+    #[must_use]
+    #[track_caller]
+    pub fn agent_claim(&self, place: usize, options: &[&str]) -> Value {
+        let mut command = Command::new(built("sosna-agent"));
+        command.args(["wallet", "claim"]).args(options).arg("--data").arg(&self.agents[place].data);
+        serde_json::from_str(self.run(&mut command).ok()).unwrap()
+    }
+
     /// Whether a device has no open task.
     #[must_use]
     pub fn agent_idle(&self, place: usize) -> bool {

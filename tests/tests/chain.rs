@@ -131,12 +131,39 @@ fn vouchers_become_a_root_and_anybody_settles_by_it() {
     };
     wallet.relay(&redeem).unwrap();
     assert_eq!(wallet.balance(device), cumulative);
+    // The other signs where its own goes; somebody brings that for a fee.
+    let claim = world.agent_claim(1, &["--fee", "0.001", "--days", "3650"]);
+    let payout = &claim["payout"];
+    let number = |value: &Value| -> U256 { text(value).parse().unwrap() };
+    let fee = U256::from(10_u128.pow(15));
+    let call = HubWallet::claimVoucherCall {
+        payout: HubWallet::Payout {
+            wallet: text(&payout["wallet"]).parse().unwrap(),
+            device: text(&payout["device"]).parse().unwrap(),
+            to: text(&payout["to"]).parse().unwrap(),
+            cumulative: number(&payout["cumulative"]),
+            maxFee: number(&payout["maxFee"]),
+            deadline: U256::from(payout["deadline"].as_u64().unwrap()),
+        },
+        signature: text(&claim["signature"]).parse().unwrap(),
+        receipts: text(&claim["receipts"]).parse().unwrap(),
+        hubSignature: text(&claim["hubSignature"]).parse().unwrap(),
+        fee,
+    };
+    let (to, relayer) = (call.payout.to, chain.people.relayer);
+    let before = (wallet.balance(to), wallet.balance(relayer), wallet.paid_to(call.payout.device));
+    let dearer = HubWallet::claimVoucherCall { fee: fee + U256::from(1), ..call.clone() };
+    assert!(matches!(wallet.refusal(&dearer), HubWallet::HubWalletErrors::FeeTooHigh(_)));
+    wallet.relay(&call).unwrap();
+    assert_eq!(wallet.balance(to) - before.0 + fee, call.payout.cumulative - before.2);
+    assert_eq!(wallet.balance(relayer) - before.1, fee);
+    assert!(matches!(wallet.refusal(&call), HubWallet::HubWalletErrors::AlreadyPaid(_)), "once");
     let next = self::tree(&settled(&opening, &chain));
     assert!(next.total() > tree.total());
     let all: Vec<usize> = (0..next.lines().len()).collect();
     wallet.relay(&next.multiproof(&all).unwrap().settle(0)).unwrap();
     for line in next.lines() {
-        assert_eq!(wallet.balance(address(&line.device)), sosna_contracts::amount(line.cumulative));
+        assert_eq!(wallet.paid_to(address(&line.device)), sosna_contracts::amount(line.cumulative));
     }
     assert_eq!(wallet.ask(&HubWallet::settledCall {}), sosna_contracts::amount(next.total()));
     // What was redeemed while the hub counted may be committed twice, and never more than that.
