@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use nix::{
+    errno::Errno,
     mount::{MntFlags, umount2},
     sched::{CloneFlags, unshare},
     unistd::geteuid,
@@ -49,9 +51,19 @@ fn use_one(bytes: u64, inodes: u64, work: impl Fn(&Path)) {
     mount(Some(&device), &at, Some("ext4"), MsFlags::empty(), Some("nobarrier")).unwrap();
     drop(keep);
     work(&at);
-    umount2(&at, MntFlags::empty()).unwrap();
+    unmount(&at);
     if let Some(why) = complaint(&path) {
         panic!("{bytes} bytes with {inodes} inodes: {why}");
+    }
+}
+
+/// Unmounts it, once nobody has anything open there: a program that another test is just starting holds what was open
+/// here until it is that program.
+fn unmount(at: &Path) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while let Err(error) = umount2(at, MntFlags::empty()) {
+        assert!(error == Errno::EBUSY && Instant::now() < end, "{error}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
