@@ -12,6 +12,7 @@ use super::{
     Chain, ChainError,
     decide::{self, MORE},
     endpoints::Node,
+    sign,
     view::View,
 };
 use crate::hub::Hub;
@@ -88,7 +89,8 @@ pub(super) async fn open(
         return Ok(Waiting::because(said));
     }
     let is_old = hub.now_ms().saturating_sub(newest.made_ms) >= PATIENCE_MS;
-    if is_old {
+    // A wallet that takes no root now would only have it refused for more.
+    if is_old && view.trouble().is_none() {
         return offer_more(hub, chain, node, newest).await.map(Some);
     }
     Ok(Some(Waiting::default()))
@@ -132,9 +134,10 @@ async fn offer_more(
         return Ok(Waiting::default());
     };
     let (most, tip) = node.fees().await?;
-    // Nodes take a replacement that offers a tenth more.
+    // Nodes take a replacement that offers a tenth more, of both.
     let least = before.fee.saturating_mul(MORE) / 8;
-    let fees = (most.max(least), tip.saturating_mul(MORE) / 8);
+    let tip = tip.max(sign::tip(&before.raw).unwrap_or_default().saturating_mul(MORE) / 8);
+    let fees = (most.max(least), tip);
     if let Some(trouble) = decide::too_dear(chain, fees.0) {
         return Ok(Waiting { trouble: Some(trouble) });
     }

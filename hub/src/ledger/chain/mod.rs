@@ -166,11 +166,12 @@ async fn round(hub: &Arc<Hub>, chain: &Chain) -> Result<Option<String>, ChainErr
     let node = chain.endpoints.pick().await?;
     let view = Arc::new(View::look(&node, chain, hub.address(), hub.now_ms()).await?);
     *chain.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(view.clone());
+    // Whatever has become of the wallet: what was sent before may be on the chain, and its list is to be shown.
+    if let Some(waiting) = follow::open(hub, chain, &node, &view).await? {
+        return Ok(waiting.trouble.or_else(|| view.trouble()));
+    }
     if let Some(trouble) = view.trouble() {
         return Ok(Some(trouble));
-    }
-    if let Some(waiting) = follow::open(hub, chain, &node, &view).await? {
-        return Ok(waiting.trouble);
     }
     decide::post_when_due(hub, chain, &node, &view).await
 }

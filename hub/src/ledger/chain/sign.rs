@@ -1,11 +1,16 @@
 //! Transactions of the hub's key.
 
-use alloy_consensus::{SignableTransaction as _, TxEip1559};
-use alloy_eips::eip2718::Encodable2718 as _;
+use alloy_consensus::{SignableTransaction as _, Transaction as _, TxEip1559, TxEnvelope};
+use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, Bytes, Signature, TxKind};
 use sosna_host::identity::{CannotSign, IdentityKey};
 use sosna_protocol::{Hash, identity::Sign as _};
 use sosna_store::{Transaction, TransactionState};
+
+/// What a signed transaction offers to whoever makes the block, for a unit of gas; `None` where it is none of ours.
+pub(super) fn tip(raw: &[u8]) -> Option<u128> {
+    TxEnvelope::decode_2718(&mut &*raw).ok()?.max_priority_fee_per_gas()
+}
 
 /// What is to be signed.
 #[derive(Debug, Clone)]
@@ -46,5 +51,26 @@ impl Draft {
             made_ms: now_ms,
             state: TransactionState::Open,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn what_a_transaction_offers_can_be_read_back() {
+        let draft = Draft {
+            chain_id: 5,
+            nonce: 7,
+            to: Address::repeat_byte(1),
+            data: Bytes::from_static(b"root"),
+            gas: 9,
+            fees: (1000, 30),
+        };
+        let signed = draft.sign(&IdentityKey::generate(), 1, 2).unwrap();
+        assert_eq!((signed.fee, tip(&signed.raw)), (1000, Some(30)));
+        assert_eq!(tip(&signed.raw[1..]), None);
     }
 }
