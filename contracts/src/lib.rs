@@ -11,7 +11,9 @@ pub mod deployment;
 pub mod payouts;
 
 use alloy_primitives::U256;
-use sosna_protocol::{Address, Amount, Hash};
+use sosna_protocol::{Address, Amount, Hash, eip712};
+
+use bindings::HubWallet;
 
 /// An address for a call.
 #[must_use]
@@ -41,4 +43,29 @@ pub fn amount(ours: Amount) -> U256 {
 #[must_use]
 pub fn from_amount(theirs: &U256) -> Option<Amount> {
     u128::try_from(*theirs).ok().map(Amount::from_units)
+}
+
+impl From<&eip712::Payout> for HubWallet::Payout {
+    fn from(ours: &eip712::Payout) -> Self {
+        Self {
+            wallet: address(&ours.wallet),
+            device: address(&ours.device),
+            to: address(&ours.to),
+            cumulative: amount(ours.cumulative),
+            maxFee: amount(ours.max_fee),
+            deadline: U256::from(ours.deadline),
+        }
+    }
+}
+
+impl From<&eip712::Payee> for HubWallet::Payee {
+    fn from(ours: &eip712::Payee) -> Self {
+        Self {
+            device: address(&ours.device),
+            payee: address(&ours.payee),
+            sharePerMille: U256::from(ours.share_per_mille),
+            nonce: U256::from(ours.nonce),
+            deadline: U256::from(ours.deadline),
+        }
+    }
 }

@@ -106,16 +106,7 @@ fn payee(scene: &Scene, device: &IdentityKey, payee: Address) -> Result<HubWalle
     let deadline = scene.chain.now()? + 3600;
     let payee = Payee { device: device.address(), payee, share_per_mille: 10, nonce: 0, deadline };
     let signature = payee.sign(&scene.domain()?, device)?;
-    Ok(HubWallet::setPayeeCall {
-        payee: HubWallet::Payee {
-            device: address(&payee.device),
-            payee: address(&payee.payee),
-            sharePerMille: U256::from(payee.share_per_mille),
-            nonce: U256::from(payee.nonce),
-            deadline: U256::from(payee.deadline),
-        },
-        signature: signature.0.to_vec().into(),
-    })
+    Ok(HubWallet::setPayeeCall { payee: (&payee).into(), signature: signature.0.to_vec().into() })
 }
 
 fn claim(scene: &Scene, tree: &Payouts, device: &IdentityKey) -> Result<HubWallet::claimCall, Any> {
@@ -130,14 +121,7 @@ fn claim(scene: &Scene, tree: &Payouts, device: &IdentityKey) -> Result<HubWalle
     };
     let signature = payout.sign(&scene.domain()?, device)?;
     Ok(HubWallet::claimCall {
-        payout: HubWallet::Payout {
-            wallet: scene.wallet,
-            device: address(&payout.device),
-            to: address(&payout.to),
-            cumulative: amount(payout.cumulative),
-            maxFee: amount(payout.max_fee),
-            deadline: U256::from(payout.deadline),
-        },
+        payout: (&payout).into(),
         signature: signature.0.to_vec().into(),
         proof: tree.path(0).ok_or("no such line")?.iter().map(hash).collect(),
         count: U256::from(tree.count()),

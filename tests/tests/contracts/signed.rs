@@ -110,16 +110,7 @@ fn a_wallet_takes_payees_signed_here() {
                 deadline: chain.now().unwrap() + 600,
             };
             let signature = payee.sign(&wallet.domain(), &device).unwrap();
-            let call = HubWallet::setPayeeCall {
-                payee: HubWallet::Payee {
-                    device: address(&payee.device),
-                    payee: address(&payee.payee),
-                    sharePerMille: U256::from(payee.share_per_mille),
-                    nonce: U256::from(payee.nonce),
-                    deadline: U256::from(payee.deadline),
-                },
-                signature: bytes(&signature),
-            };
+            let call = HubWallet::setPayeeCall { payee: (&payee).into(), signature: bytes(&signature) };
             if share_per_mille > 100 {
                 let is_refused = matches!(wallet.refusal(&call), HubWallet::HubWalletErrors::FeeTooHigh(_));
                 prop_assert!(is_refused);

@@ -121,14 +121,7 @@ fn a_device_claims_by_its_own_way_up() {
             };
             let signature = claim.sign(&wallet.domain(), &device).unwrap();
             let call = HubWallet::claimCall {
-                payout: HubWallet::Payout {
-                    wallet: wallet.at,
-                    device: address(&claim.device),
-                    to: address(&claim.to),
-                    cumulative: amount(claim.cumulative),
-                    maxFee: amount(claim.max_fee),
-                    deadline: U256::from(claim.deadline),
-                },
+                payout: (&claim).into(),
                 signature: signature.0.to_vec().into(),
                 proof: path.iter().map(hash).collect(),
                 count: U256::from(tree.count()),
