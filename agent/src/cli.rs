@@ -13,7 +13,7 @@ use sosna_host::{
     telemetry,
     token::JoinToken,
 };
-use sosna_protocol::{Address, Amount};
+use sosna_protocol::{Address, Amount, eip712::Domain};
 
 use crate::{
     AgentError, Hooks, Options,
@@ -23,7 +23,7 @@ use crate::{
     store::Store,
     system::System,
     wallet::{
-        claim::{self, ClaimError},
+        claim::{self, ClaimError, Wish},
         keystore, payee,
     },
 };
@@ -119,12 +119,36 @@ enum Wallet {
     /// Signs a claim of all that the hub has signed for, which anybody can bring to the chain.
     #[command(after_help = "Examples:\n  sosna-agent wallet claim > claim.json\n  \
         sosna-agent wallet claim --fee 0.05 --days 30\n\n\
-        The claim goes to HubWallet.claimVoucher (docs/contracts.md). The key stays here; the claim is good for this \
-        wallet, this sum and this payee only, and once.")]
+        sosna-agent wallet claim --by-root\n\n\
+        Anybody brings the claim to the hub's wallet (`sosna payouts relay`; docs/contracts.md). The key stays here; the \
+        claim is good for this wallet, this sum and this payee only, and once.")]
     Claim {
         /// The most, in SNM, that whoever brings it may keep.
         #[arg(long, value_name = "SNM", default_value = "0")]
         fee: Amount,
+        /// For how many days it is good.
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+        /// By what a root on the chain commits to this device instead of by the voucher: it may be less, and is paid
+        /// also when the hub's wallet is suspected or banned.
+        #[arg(long)]
+        by_root: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Signs where earnings go on the chain, after which anybody can settle for this device there.
+    #[command(after_help = "Examples:\n  sosna-agent wallet payee > payee.json\n  \
+        sosna-agent wallet payee --share 10 --days 30\n\n\
+        It names the address that `payout-to` has set, else the device's own. Anybody brings it to the hub's wallet \
+        (`sosna payouts relay`; docs/contracts.md).")]
+    Payee {
+        /// The most, in thousandths, that whoever settles may keep of each payment.
+        #[arg(long, value_name = "PER MILLE", default_value_t = 0)]
+        #[arg(value_parser = clap::value_parser!(u16).range(..=i64::from(payee::MOST_SHARE)))]
+        share: u16,
+        /// How often this device has signed a payee that is on the chain [default: what was last seen there]
+        #[arg(long, value_name = "N")]
+        nonce: Option<u64>,
         /// For how many days it is good.
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
@@ -227,11 +251,9 @@ fn serve(arguments: RunArgs, hooks: impl FnOnce() -> Hooks) -> Result<(), Failur
 fn show_status(place: &Place, json: bool) -> Result<(), Failure> {
     let report = ask(place)?;
     if json {
-        let text = serde_json::to_string_pretty(&report).map_err(Failure::failed)?;
-        print(&format!("{text}\n"));
-    } else {
-        print(&report.text());
+        return print_json(&report);
     }
+    print(&report.text());
     Ok(())
 }
 
@@ -280,28 +302,54 @@ fn wallet(command: Wallet) -> Result<(), Failure> {
             print(&format!("the key of {address} is in {}\n", file.display()));
             Ok(())
         }
-        Wallet::Claim { fee, days, place } => sign_claim(fee, days, &place),
+        Wallet::Claim { fee, days, by_root, place } => sign_claim(fee, days, by_root, &place),
+        Wallet::Payee { share, nonce, days, place } => sign_payee(share, nonce, days, &place),
         Wallet::PayoutTo { address, place } => payout_to(&address, &place),
     }
 }
 
-fn sign_claim(fee: Amount, days: u32, place: &Place) -> Result<(), Failure> {
+/// Seconds since 1970, so many days ahead.
+fn deadline(days: u32) -> u64 {
+    SystemClock::default().now_ms() / 1000 + u64::from(days) * 86_400
+}
+
+/// To whom earnings go, where that is not the device itself.
+fn payee_of(report: &status::Report) -> Result<Option<Address>, Failure> {
+    report.earnings.payout_to.as_deref().map(Address::of_person).transpose().map_err(Failure::failed)
+}
+
+fn sign_claim(max_fee: Amount, days: u32, is_by_root: bool, place: &Place) -> Result<(), Failure> {
     let report = ask(place)?;
-    let to = report.earnings.payout_to.as_deref().map(Address::of_person).transpose();
-    let to = to.map_err(Failure::failed)?;
-    let now = SystemClock::default().now_ms() / 1000;
-    let deadline = now + u64::from(days) * 86_400;
-    let signed = report.earnings.signed.as_ref();
-    let claim = claim::sign(&data(place)?, report.device.as_deref(), signed, to, fee, deadline);
-    let claim = claim.map_err(|error| {
+    let wish = Wish { to: payee_of(&report)?, max_fee, deadline: deadline(days), is_by_root };
+    let claim = claim::sign(&data(place)?, report.device.as_deref(), &report.earnings, &wish);
+    print_json(&claim.map_err(|error| {
         let exit = match &error {
-            ClaimError::NoVoucher | ClaimError::NoKey => Exit::NotFound,
+            ClaimError::NoVoucher | ClaimError::NoKey | ClaimError::NoLine => Exit::NotFound,
             ClaimError::NoChain | ClaimError::Fee { .. } | ClaimError::Stranger { .. } => Exit::Refused,
             _ => Exit::Failed,
         };
         Failure::of(&error, exit)
+    })?)
+}
+
+fn sign_payee(share: u16, nonce: Option<u64>, days: u32, place: &Place) -> Result<(), Failure> {
+    let report = ask(place)?;
+    let signed = report.earnings.signed.as_ref().map(|signed| (signed.chain_id, signed.wallet.as_str()));
+    let seen = report.wallet.as_ref().map(|wallet| (wallet.chain_id, wallet.wallet.as_str()));
+    let known = signed.or(seen).filter(|(chain_id, _)| *chain_id != 0);
+    let domain = known.and_then(|(chain_id, wallet)| Some(Domain { chain_id, wallet: wallet.parse().ok()? }));
+    let domain = domain.ok_or_else(|| Failure {
+        text: "no hub's wallet on a chain is known here yet: the hub's first work or voucher names it"
+            .to_owned(),
+        exit: Exit::NotFound,
     })?;
-    let text = serde_json::to_string_pretty(&claim).map_err(Failure::failed)?;
+    let nonce = nonce.or_else(|| Some(report.wallet.as_ref()?.payee_nonce)).unwrap_or(0);
+    let signed = payee::sign(&data(place)?, &domain, payee_of(&report)?, share, nonce, deadline(days));
+    print_json(&signed.map_err(Failure::failed)?)
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(Failure::failed)?;
     print(&format!("{text}\n"));
     Ok(())
 }

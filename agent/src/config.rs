@@ -25,6 +25,8 @@ pub struct AgentConfig {
     pub limits: LimitsConfig,
     /// How much it is willing to be owed.
     pub exposure: ExposureConfig,
+    /// The chain that its hub pays on.
+    pub chain: ChainConfig,
     /// What its way to the hub costs.
     pub network: NetworkConfig,
     /// How it pulls images.
@@ -73,6 +75,27 @@ pub struct LimitsConfig {
 pub struct ExposureConfig {
     /// In SNM; "" for what the whole device earns in a day at its own ask.
     pub limit: String,
+    /// The same while the hub has signed for nothing yet, or its wallet on a chain is not checked; "" for what the whole
+    /// device earns in an hour, or 1 SNM where that is more.
+    pub start: String,
+}
+
+/// Where the device sees for itself whether its hub's wallet can pay. All or nothing; without it a hub that settles on a
+/// chain is trusted up to `exposure.start`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChainConfig {
+    /// The chain's number (EIP-155), such as 1 for Ethereum.
+    pub id: u64,
+    /// The address of the list of hubs (HubRegistry).
+    pub registry: String,
+    /// Nodes of the chain (JSON-RPC), by https addresses of different hosts, or http in one's own network. At least two
+    /// must say the same.
+    pub endpoints: Vec<String>,
+    /// How long each may think, in milliseconds.
+    pub patience_ms: u32,
+    /// How often they are asked, in milliseconds; ten times more seldom where traffic costs money.
+    pub poll_ms: u32,
 }
 
 /// The network. Within its own image the device knows by itself whether the card that is the way out is metered.
@@ -153,6 +176,7 @@ impl Default for AgentConfig {
             ask: AskConfig::default(),
             limits: LimitsConfig::default(),
             exposure: ExposureConfig::default(),
+            chain: ChainConfig::default(),
             network: NetworkConfig::default(),
             registry: RegistryConfig::default(),
             containers: ContainersConfig::default(),
@@ -219,6 +243,14 @@ impl Default for LimitsConfig {
             disk_reserve: "64MiB".into(),
             pids: 4096,
         }
+    }
+}
+
+// === impl ChainConfig ===
+
+impl Default for ChainConfig {
+    fn default() -> Self {
+        Self { id: 0, registry: String::new(), endpoints: Vec::new(), patience_ms: 15_000, poll_ms: 60_000 }
     }
 }
 

@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(20);
 /// Of an explanation, so many bytes are read.
 const MOST_DETAIL: usize = 16 * 1024;
+/// No document is longer.
+const MOST_DOCUMENT: usize = 64 * 1024;
 
 /// A client of the hub's content store.
 #[derive(Debug, Default)]
@@ -124,6 +126,35 @@ impl ContentClient {
             .map_err(TransferError::Unreachable)?;
         *kept = Some(client.clone());
         Ok(client)
+    }
+
+    /// A document of the hub's about this device, by its path below the content store's; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`TransferError`].
+    pub async fn document(
+        &self,
+        enrolment: &Enrolment,
+        clock: &DeviceClock,
+        path: &str,
+    ) -> Result<Option<Vec<u8>>, TransferError> {
+        let address = format!("{}/{path}", enrolment.content.trim_end_matches('/'));
+        let request = self.client(enrolment, clock)?.get(address);
+        let mut response = request.send().await.map_err(TransferError::Unreachable)?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(status_error(response, Hash::ZERO).await),
+        }
+        let mut text = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(TransferError::Unreachable)? {
+            text.extend_from_slice(&chunk);
+            if text.len() > MOST_DOCUMENT {
+                let (expected, found) = (MOST_DOCUMENT as u64, text.len() as u64);
+                return Err(ContentError::Length { expected, found }.into());
+            }
+        }
+        Ok(Some(text))
     }
 
     /// Builds the client anew at its next use: certificate or clock have changed.

@@ -25,7 +25,10 @@ use crate::{
     identity::{Enrolment, Keys},
     store::{Store, record::TaskRecord},
     system::System,
+    wallet::reader::Reader,
 };
+
+const HOUR_MS: u64 = 3_600_000;
 
 /// The shared state of a running agent.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub struct Node {
     pub missing_limits: Vec<String>,
     /// What holds here, for people.
     pub walls: Vec<String>,
+    /// Sees whether the hub's wallet can pay.
+    pub reader: Reader,
     /// HTTP to the hub's content store.
     pub content: ContentClient,
     /// The owner's own words about the device.
@@ -75,6 +80,8 @@ pub struct Offer {
     pub lent: Lent,
     /// What it is willing to be owed.
     pub exposure_limit: Amount,
+    /// The same at the start, and in doubt: never more.
+    pub exposure_start: Amount,
 }
 
 // === impl Offer ===
@@ -86,14 +93,17 @@ impl Offer {
     /// [`DeviceError`].
     pub fn now(config: &AgentConfig, tasks: &[TaskRecord]) -> Result<Self, DeviceError> {
         let lent = device::lent(config, Node::taken(tasks).disk)?;
+        let ask = config.ask.ask()?;
+        let earned = |ms| ask.price(&lent.resources, ms).unwrap_or(Amount::from_units(u128::MAX));
         let exposure_limit = match config.exposure.limit.trim() {
-            "" => {
-                let day = config.ask.ask()?.price(&lent.resources, 24 * 3_600_000);
-                day.unwrap_or(Amount::from_units(u128::MAX))
-            }
+            "" => earned(24 * HOUR_MS),
             text => crate::config::amount("exposure.limit", text)?,
         };
-        Ok(Self { lent, exposure_limit })
+        let exposure_start = match config.exposure.start.trim() {
+            "" => earned(HOUR_MS).max(Amount::SNM),
+            text => crate::config::amount("exposure.start", text)?,
+        };
+        Ok(Self { lent, exposure_limit, exposure_start: exposure_start.min(exposure_limit) })
     }
 }
 
@@ -110,7 +120,7 @@ impl Node {
         store: Arc<Store>,
         clock: DeviceClock,
         enrolment: Enrolment,
-        offer: Offer,
+        (offer, reader): (Offer, Reader),
         (walls, missing_limits): (Vec<String>, Vec<String>),
     ) -> Result<Self, DeviceError> {
         let ask = config.ask.ask()?;
@@ -126,6 +136,7 @@ impl Node {
             hub: enrolment.hub,
             owner: enrolment.owner,
             store,
+            reader,
             content: ContentClient::default(),
             clock,
             class: device::class(),

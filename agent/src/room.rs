@@ -209,6 +209,7 @@ mod tests {
                 disk_reserve: 0,
             },
             exposure_limit: sosna_protocol::Amount::ZERO,
+            exposure_start: sosna_protocol::Amount::ZERO,
         };
         for (old, new, another) in
             [(0, 1 << 30, true), (1 << 30, 0, true), (1000, 900, false), (1000, 700, true)]

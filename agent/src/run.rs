@@ -36,7 +36,10 @@ use crate::{
     system::System,
     task::{Engine, container::ContainerRuntime, make_folders},
     uplink::{self, EnrolError, UplinkError, bootstrap::Bootstrap},
-    wallet::payee,
+    wallet::{
+        payee,
+        reader::{self, Reader},
+    },
 };
 
 /// How long receipts are kept after a voucher has covered them, and records of what is over.
@@ -117,6 +120,9 @@ pub enum AgentError {
     /// The address in the configuration.
     #[error("the setting `payout_to` cannot be used")]
     Payee(#[from] AddressError),
+    /// The chain in the configuration.
+    #[error("the settings `chain` cannot be used")]
+    Chain(#[from] reader::SettingError),
     /// The machine.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -155,7 +161,7 @@ impl AgentError {
             Self::Enrol(_) | Self::OtherHub { .. } | Self::Uplink(UplinkError::Revoked { .. }) => {
                 Exit::Refused
             }
-            Self::NotEnrolled | Self::Token { .. } | Self::Payee(_) => Exit::Usage,
+            Self::NotEnrolled | Self::Token { .. } | Self::Payee(_) | Self::Chain(_) => Exit::Usage,
             Self::Keys(KeysError::Identity(IdentityError::File(_))) => Exit::Failed,
             _ => Exit::Failed,
         }
@@ -229,6 +235,7 @@ async fn start(
     // What can be wrong on this machine is told before the hub is asked for anything.
     let (runtime, images) = open_containers(config, &keys, store.open_tasks()?.as_slice(), hooks)?;
     let credentials = read_credentials(&config.registry.credentials)?;
+    let reader = Reader::new(&config.chain)?;
     let bootstrap = Bootstrap { keys: &keys, store: &store, clock: &clock };
     let enrolment = enrolment(config, join, bootstrap).await?;
     system.trouble(None);
@@ -240,7 +247,7 @@ async fn start(
     }
     let limits = (runtime.walls(), missing);
     let offer = Offer::now(config, &store.open_tasks()?)?;
-    let node = Node::new(config, keys, Arc::clone(&store), clock, enrolment, offer, limits)?;
+    let node = Node::new(config, keys, Arc::clone(&store), clock, enrolment, (offer, reader), limits)?;
     let node = Arc::new(node);
     tracing::info!(
         device = %node.device, hub = %node.hub, class = %node.class,
@@ -255,6 +262,10 @@ async fn start(
     tokio::spawn(status::serve(Arc::clone(&engine)));
     tokio::spawn(keep_house(Arc::clone(&engine)));
     tokio::spawn(room::keep(Arc::clone(&engine), ballast, config.clone()));
+    reader::begin(&node)?;
+    tokio::spawn(reader::watch(Arc::clone(&node)));
+    // Else the first offers after every start would be refused for what a moment later is known.
+    node.reader.first_look().await;
     let uplink = tokio::spawn(uplink::serve(engine, live, stopped));
     Ok(Running { node, uplink, _lock: lock })
 }

@@ -24,10 +24,10 @@ use crate::{
     node::Node,
     store::{
         Store, StoreError,
-        record::{State, TaskRecord},
+        record::{PayoutLine, State, TaskRecord},
     },
     task::{Engine, phase},
-    wallet::payee,
+    wallet::{payee, reader::WalletReport},
 };
 
 /// The answer to `sosna-agent status --json`.
@@ -64,6 +64,9 @@ pub struct Report {
     pub tasks: Vec<TaskReport>,
     /// What it has earned.
     pub earnings: Earnings,
+    /// What the chain says of the hub's wallet; only a running agent knows, and none where no chain is concerned.
+    #[serde(default)]
+    pub wallet: Option<WalletReport>,
     /// Messages that the hub has not acknowledged.
     pub waiting_messages: u64,
     /// Frames that were refused since the start: forged, replayed, unknown.
@@ -109,6 +112,9 @@ pub struct Earnings {
     pub open: String,
     /// To whom a payout goes.
     pub payout_to: Option<String>,
+    /// What roots on the chain commit to this device, each with the way up that proves it.
+    #[serde(default)]
+    pub lines: Vec<PayoutLine>,
 }
 
 /// The best voucher.
@@ -227,6 +233,7 @@ fn running(engine: &Engine) -> Result<Report, StatusError> {
     report.free = Some(room(&lent.minus(&Node::taken(&tasks))));
     report.walls.clone_from(&node.walls);
     report.missing_limits.clone_from(&node.missing_limits);
+    report.wallet = node.reader.report(&node.hub, &node.store.held()?);
     report.refused_frames = node.refused_frames();
     report.memory = device::own_memory();
     of_enrolment(&mut report, &enrolment);
@@ -245,6 +252,7 @@ fn of_store(store: &Store, tasks: &[TaskRecord]) -> Result<Report, StatusError> 
             uncovered: exposure.uncovered.to_string(),
             open: exposure.open.to_string(),
             payout_to: store.setting(payee::SETTING)?,
+            lines: store.held()?.record.map_or_else(Vec::new, |record| record.lines),
         },
         waiting_messages: store.outbox_length()?,
         ..empty()
@@ -291,7 +299,9 @@ fn empty() -> Report {
             uncovered: Amount::ZERO.to_string(),
             open: Amount::ZERO.to_string(),
             payout_to: None,
+            lines: Vec::new(),
         },
+        wallet: None,
         waiting_messages: 0,
         refused_frames: 0,
         memory: None,
@@ -391,6 +401,11 @@ impl Report {
             "not yet",
             &format!("{} SNM accepted, {} SNM open", self.earnings.uncovered, self.earnings.open),
         );
+        if let Some(wallet) = &self.wallet {
+            let block = wallet.block.map_or_else(String::new, |block| format!(", at block {block}"));
+            line("wallet", &format!("{}: {}{block}", wallet.wallet, wallet.words));
+            line("on the chain", &format!("{} SNM paid, {} SNM not covered", wallet.paid, wallet.unbacked));
+        }
         if let Some(to) = &self.earnings.payout_to {
             line("payout to", to);
         }

@@ -152,8 +152,11 @@ pub struct Chain {
     pub id: u64,
     /// The address of the hub's wallet, which takes vouchers of this hub's key.
     pub wallet: String,
-    /// Nodes that are asked, the first that answers: JSON-RPC by HTTP or HTTPS.
+    /// Nodes that are asked, the first that answers: JSON-RPC by HTTP or HTTPS. Where there are several, what has
+    /// happened counts when two say so.
     pub endpoints: Vec<String>,
+    /// How long a node may think before the next is asked.
+    pub patience_ms: u32,
     /// How many blocks a transaction is in or under before it counts.
     pub confirmations: u64,
     /// How often the chain is asked.
@@ -172,6 +175,7 @@ impl Default for Chain {
             id: 0,
             wallet: String::new(),
             endpoints: Vec::new(),
+            patience_ms: 15_000,
             confirmations: 12,
             poll_ms: 5_000,
             root_ms: 86_400_000,

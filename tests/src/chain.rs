@@ -8,6 +8,8 @@ use sosna_protocol::{eip712::Domain, identity::Sign as _};
 use xtask::chain::{ChainError, DevChain};
 use xtask::paths::Tree;
 
+use crate::world::World;
+
 /// What a wallet gets: more than any test commits.
 const FUNDS: u128 = 1_000_000 * 10_u128.pow(18);
 
@@ -55,6 +57,40 @@ impl<'a> Wallet<'a> {
         chain.send(owner, at, &HubWallet::registerCall {}).unwrap();
         chain.adopt(key).unwrap();
         Self { chain, hub, at }
+    }
+
+    /// The wallet of a world's hub, which has not given any work. The hub asks these nodes, looks often, and posts a root
+    /// whenever there is something for it.
+    ///
+    /// # Panics
+    /// When hub or chain fail.
+    #[must_use]
+    pub fn of_hub(world: &mut World, chain: &'a DevChain, endpoints: &[&str], confirmations: u64) -> Self {
+        // The key is made by the first start.
+        world.start_hub();
+        world.stop_hub();
+        let key = IdentityKey::load(&world.hub_data().join("hub.key")).unwrap().unwrap();
+        let wallet = Self::new(chain, key);
+        world.set_hub("chain.id", &chain.id().unwrap().to_string());
+        world.set_hub("chain.wallet", &wallet.at.to_string());
+        world.set_hub("chain.endpoints", &endpoints.join(","));
+        world.set_hub("chain.confirmations", &confirmations.to_string());
+        world.set_hub("chain.poll_ms", "200");
+        world.set_hub("chain.patience_ms", "1000");
+        world.set_hub("chain.root_ms", "0");
+        wallet
+    }
+
+    /// Has devices that are made from now on see for themselves, by these nodes.
+    ///
+    /// # Panics
+    /// When the chain fails.
+    pub fn show_to_agents(&self, world: &mut World, endpoints: &[&str]) {
+        world.set_agents("chain.id", &self.chain.id().unwrap().to_string());
+        world.set_agents("chain.registry", &self.chain.contracts.registry.to_string());
+        world.set_agents("chain.endpoints", &endpoints.join(","));
+        world.set_agents("chain.poll_ms", "200");
+        world.set_agents("chain.patience_ms", "1000");
     }
 
     /// The name of its hub's key.

@@ -6,6 +6,7 @@ pub mod chain;
 pub mod guest;
 pub mod image;
 pub mod leaks;
+pub mod node;
 pub mod opening;
 pub mod program;
 pub mod registry;

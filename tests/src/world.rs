@@ -55,6 +55,7 @@ pub struct World {
     host: &'static str,
     agents: Vec<Agent>,
     settings: Vec<(String, String)>,
+    agent_settings: Vec<(String, String)>,
     admin: String,
     deadline: Instant,
     _one: MutexGuard<'static, ()>,
@@ -98,6 +99,7 @@ impl World {
             host: "127.0.0.1",
             agents: Vec::new(),
             settings: Vec::new(),
+            agent_settings: Vec::new(),
             admin: String::new(),
             deadline: Instant::now() + patience,
             _one: one,
@@ -149,6 +151,12 @@ impl World {
     pub fn set_hub(&mut self, key: &str, value: &str) {
         let variable = format!("SOSNA_HUB_{}", key.to_uppercase().replace('.', "_"));
         self.settings.push((variable, value.to_owned()));
+    }
+
+    /// Sets something of the configuration of devices that are made from now on: `chain.id`.
+    pub fn set_agents(&mut self, key: &str, value: &str) {
+        let variable = format!("SOSNA_AGENT_{}", key.to_uppercase().replace('.', "_"));
+        self.agent_settings.push((variable, value.to_owned()));
     }
 
     /// Starts the hub on `data` and waits until it serves.
@@ -235,7 +243,8 @@ impl World {
     pub fn add_agent(&mut self, token: &str, environment: &[(&str, &str)]) -> usize {
         let place = self.agents.len();
         let name = format!("a{place}");
-        let environment = environment.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let own = environment.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+        let environment = self.agent_settings.iter().cloned().chain(own).collect();
         let agent = self.new_agent(name, environment);
         self.agents.push(agent);
         self.start_agent(place, Some(token));

@@ -10,31 +10,18 @@ use sosna_contracts::{
     bindings::{HubWallet, SNM},
     payouts::{Line, Payouts},
 };
-use sosna_host::identity::IdentityKey;
 use sosna_protocol::Amount;
 use sosna_tests::{
     books::{all_held, items, text, units},
     chain::{Wallet, chain},
+    node::FaultyNode,
     opening::{Opening, prepare},
     world::World,
 };
 use xtask::chain::DevChain;
 
-/// A world whose hub has a wallet. Its first endpoint is nobody's.
-fn wallet<'a>(world: &mut World, chain: &'a DevChain, confirmations: &str) -> Wallet<'a> {
-    // The key is made by the first start; a hub that has given no work may get a wallet.
-    world.start_hub();
-    world.stop_hub();
-    let key = IdentityKey::load(&world.hub_data().join("hub.key")).unwrap().unwrap();
-    let wallet = Wallet::new(chain, key);
-    world.set_hub("chain.id", &chain.id().unwrap().to_string());
-    world.set_hub("chain.wallet", &wallet.at.to_string());
-    world.set_hub("chain.endpoints", &format!("http://127.0.0.1:9,{}", chain.url()));
-    world.set_hub("chain.confirmations", confirmations);
-    world.set_hub("chain.poll_ms", "200");
-    world.set_hub("chain.root_ms", "0");
-    wallet
-}
+/// Where no node is.
+const NOBODY: &str = "http://127.0.0.1:9";
 
 fn shown(world: &World) -> Value {
     world.ask(&world.admin(), &["wallet"])
@@ -69,7 +56,10 @@ fn vouchers_become_a_root_and_anybody_settles_by_it() {
     const TEST: &str = "vouchers_become_a_root_and_anybody_settles_by_it";
     let Some((mut world, image)) = prepare(TEST, Duration::from_secs(120)) else { return };
     let Some(chain) = chain(TEST) else { return };
-    let wallet = wallet(&mut world, &chain, "2");
+    // Its first endpoint is nobody's.
+    let node = FaultyNode::before(chain.url());
+    let wallet = Wallet::of_hub(&mut world, &chain, &[NOBODY, chain.url(), &node.url()], 2);
+    wallet.show_to_agents(&mut world, &[NOBODY, chain.url(), &node.url()]);
     let opening = Opening::start(world, image, &["one", "two"]);
     assert_eq!(opening.run(&["--verify", "replicate:2"], &["echo", "paid"]).ok(), "paid");
     let list = settled(&opening, &chain);
@@ -194,7 +184,7 @@ fn a_hub_keeps_its_word_whatever_the_chain_does() {
     const TEST: &str = "a_hub_keeps_its_word_whatever_the_chain_does";
     let Some((mut world, image)) = prepare(TEST, Duration::from_secs(180)) else { return };
     let Some(chain) = chain(TEST) else { return };
-    let wallet = wallet(&mut world, &chain, "6");
+    let wallet = Wallet::of_hub(&mut world, &chain, &[chain.url()], 6);
     // What the chain takes back below is not the wallet.
     chain.mine(10).unwrap();
     let mut opening = Opening::start(world, image, &["one"]);

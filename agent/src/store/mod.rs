@@ -30,7 +30,7 @@ use sosna_protocol::{
     window::{Seen, Sliding},
 };
 
-pub use money::Exposure;
+pub use money::{Exposure, Held};
 pub use outbox::Queued;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

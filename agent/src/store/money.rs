@@ -1,9 +1,14 @@
-//! Receipts, and the best voucher: what the device can show of what it is owed.
+//! Receipts, the best voucher, and what the chain has shown: what the device can prove of what it is owed.
 
 use redb::{ReadableTable, TableDefinition};
-use sosna_protocol::{Amount, codec::decode, identity::AssignmentId, message::pay::Statement, result::Cause};
+use sosna_protocol::{
+    Amount, codec::decode, eip712::Domain, identity::AssignmentId, message::pay::Statement, result::Cause,
+};
 
-use super::{META, Store, StoreError, Tx, record::ReceiptRecord};
+use super::{
+    META, Store, StoreError, Tx,
+    record::{PayoutLine, ReceiptRecord, WalletRecord},
+};
 
 const RECEIPTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("receipts");
 /// Receipts of work that the hub has accepted and not yet put into a voucher.
@@ -12,6 +17,8 @@ const DAMAGED: StoreError = StoreError::Record { table: "receipts" };
 /// The best voucher's statement, and the frame that it came in.
 const VOUCHER: &str = "voucher";
 const VOUCHER_FRAME: &str = "voucher/frame";
+/// What was seen of the hub's wallet on its chain.
+const WALLET: &str = "wallet";
 /// The hub's verdicts over receipts that no voucher names: they prove what is owed to a hub that has lost its books.
 const VERDICTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("receipts/verdicts");
 /// The frame of the verdict that says the most to have ever been owed, and how much that is.
@@ -29,6 +36,17 @@ pub struct Exposure {
     pub uncovered: Amount,
 }
 
+/// What the hub has signed for, and what of it the chain has shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    /// What the best voucher is for; `None` where there is none.
+    pub domain: Option<Domain>,
+    /// All that it says was ever earned.
+    pub vouchered: Amount,
+    /// What was last seen of a wallet.
+    pub record: Option<WalletRecord>,
+}
+
 // === impl Exposure ===
 
 impl Exposure {
@@ -36,6 +54,43 @@ impl Exposure {
     #[must_use]
     pub fn total(&self) -> Amount {
         self.open.checked_add(self.uncovered).unwrap_or(Amount::from_units(u128::MAX))
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    fn new(voucher: Option<&Statement>, record: Option<WalletRecord>) -> Self {
+        let domain = voucher.map(|held| Domain { chain_id: held.chain_id, wallet: held.wallet });
+        Self { domain, vouchered: voucher.map_or(Amount::ZERO, |held| held.cumulative), record }
+    }
+
+    fn seen(&self, domain: &Domain) -> Option<&WalletRecord> {
+        self.record.as_ref().filter(|record| record.domain() == *domain)
+    }
+
+    /// What a wallet had paid in all when it was last seen; it can only have become more.
+    #[must_use]
+    pub fn paid(&self, domain: &Domain) -> Amount {
+        self.seen(domain).map_or(Amount::ZERO, |record| record.paid)
+    }
+
+    /// The nonce with which this device says next to whom it is paid there, as far as it was seen.
+    #[must_use]
+    pub fn payee_nonce(&self, domain: &Domain) -> u64 {
+        self.seen(domain).map_or(0, |record| record.payee_nonce)
+    }
+
+    /// What the hub has signed for and the wallet was not seen to pay.
+    #[must_use]
+    pub fn unpaid(&self, domain: &Domain) -> Amount {
+        self.vouchered.checked_sub(self.paid(domain)).unwrap_or(Amount::ZERO)
+    }
+
+    /// What a wallet's roots commit to this device.
+    #[must_use]
+    pub fn lines(&self, domain: &Domain) -> &[PayoutLine] {
+        self.seen(domain).map_or(&[], |record| &record.lines)
     }
 }
 
@@ -60,6 +115,17 @@ impl Store {
         let tx = self.read()?;
         let table = tx.open_table(META)?;
         table.get(VOUCHER)?.map(|row| decode(row.value()).map_err(|_| DAMAGED)).transpose()
+    }
+
+    /// What the hub has signed for, and what of it the chain has shown.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn held(&self) -> Result<Held, StoreError> {
+        let tx = self.read()?;
+        let table = tx.open_table(META)?;
+        let record = table.get(WALLET)?.map(|row| wallet_record(row.value())).transpose()?;
+        Ok(Held::new(self.voucher()?.as_ref(), record))
     }
 
     /// The hub's frame that says the most to have ever been owed.
@@ -228,6 +294,28 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// What the hub has signed for, and what of it the chain has shown, as this transaction sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn held(&self) -> Result<Held, StoreError> {
+        let record = {
+            let table = self.inner.open_table(META)?;
+            table.get(WALLET)?.map(|row| wallet_record(row.value())).transpose()?
+        };
+        Ok(Held::new(self.voucher()?.as_ref(), record))
+    }
+
+    /// Keeps what was seen of the hub's wallet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_wallet(&mut self, seen: &WalletRecord) -> Result<(), StoreError> {
+        let text = serde_json::to_vec(seen).expect("texts and numbers are JSON");
+        self.inner.open_table(META)?.insert(WALLET, text.as_slice())?;
+        Ok(())
+    }
+
     /// What the hub owes without having signed for it, as this transaction sees it.
     ///
     /// # Errors
@@ -239,6 +327,10 @@ impl Tx<'_> {
 }
 
 /// Tasks that may still come to a value.
+fn wallet_record(text: &[u8]) -> Result<WalletRecord, StoreError> {
+    serde_json::from_slice(text).map_err(|_| StoreError::Record { table: WALLET })
+}
+
 fn sum_open(open: &[super::record::TaskRecord]) -> Amount {
     let has_value = |task: &&super::record::TaskRecord| {
         let cause = task.result.as_ref().and_then(|result| Cause::from_word(&result.cause));

@@ -156,6 +156,49 @@ pub struct ReceiptRecord {
     pub covered_ms: Option<u64>,
 }
 
+/// What was seen of the hub's wallet on its chain: what stays true when nobody can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalletRecord {
+    /// The chain.
+    pub chain_id: u64,
+    /// The wallet.
+    #[serde(with = "text")]
+    pub wallet: Address,
+    /// What it had paid to this device in all.
+    #[serde(with = "text")]
+    pub paid: Amount,
+    /// How often this device has said to whom it is paid.
+    pub payee_nonce: u64,
+    /// This device's lines of the roots that are on the chain.
+    pub lines: Vec<PayoutLine>,
+}
+
+/// What a root on the chain commits to this device, with the way up that proves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayoutLine {
+    /// The root.
+    #[serde(with = "text")]
+    pub root: Hash,
+    /// How many lines its tree has.
+    pub count: u32,
+    /// All that the device was ever owed by it.
+    #[serde(with = "text")]
+    pub cumulative: Amount,
+    /// The hashes beside the way up, from the line on.
+    #[serde(with = "texts")]
+    pub path: Vec<Hash>,
+}
+
+// === impl WalletRecord ===
+
+impl WalletRecord {
+    /// Of what the hub signs for it.
+    #[must_use]
+    pub const fn domain(&self) -> Domain {
+        Domain { chain_id: self.chain_id, wallet: self.wallet }
+    }
+}
+
 // === impl TaskRecord ===
 
 impl TaskRecord {
@@ -237,6 +280,26 @@ mod text {
         D: Deserializer<'de>,
     {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A list of them.
+mod texts {
+    use std::{fmt::Display, str::FromStr};
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(list: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(list.iter().map(T::to_string))
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
     }
 }
 

@@ -9,10 +9,10 @@ use sosna_protocol::{
 };
 use sosna_runtime::{ContainerId, ContainerSpec, Limits, UserSpec};
 
-use crate::store::Exposure;
+use crate::{store::Exposure, wallet::reader::Backing};
 
 /// What the device knows at the moment of the decision.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Situation {
     /// Its price list.
     pub(crate) ask: Ask,
@@ -22,8 +22,12 @@ pub(crate) struct Situation {
     pub(crate) taken: Resources,
     /// What the hub owes and has not signed for.
     pub(crate) exposure: Exposure,
+    /// How far the hub's wallet can pay what it has signed for, or why it gets no work at all.
+    pub(crate) backing: Result<Backing, String>,
     /// What the device is willing to be owed.
     pub(crate) exposure_limit: Amount,
+    /// The same while there is doubt about the hub.
+    pub(crate) exposure_start: Amount,
     /// Free bytes on the disk.
     pub(crate) disk_free: u64,
     /// What must stay free.
@@ -69,15 +73,11 @@ pub(crate) fn decide(assign: &Assign<'_>, situation: &Situation) -> Result<(), R
             format!("{:?} is offered and {asked} asked for these resources and this time", assign.price);
         return refuse(Reason::Price, problem);
     }
-    let owed = situation.exposure.total().checked_add(assign.price);
-    if owed.is_none_or(|owed| owed > situation.exposure_limit) {
-        let problem = format!(
-            "the hub owes {:?} without a voucher; with this it would be more than the limit of {:?}",
-            situation.exposure.total(),
-            situation.exposure_limit
-        );
-        return refuse(Reason::Exposure, problem);
-    }
+    let backing = match &situation.backing {
+        Ok(backing) => backing,
+        Err(problem) => return refuse(Reason::Wallet, problem.clone()),
+    };
+    check_exposure(assign.price, situation, backing)?;
     if !situation.lent.covers(&assign.resources) {
         let problem = format!("the device lends {} in all", describe(&situation.lent));
         return refuse(Reason::NoRoom, problem);
@@ -100,6 +100,28 @@ pub(crate) fn decide(assign: &Assign<'_>, situation: &Situation) -> Result<(), R
         return refuse(Reason::NoRoom, problem);
     }
     Ok(())
+}
+
+/// Whether the device is willing to be owed so much more.
+fn check_exposure(price: Amount, situation: &Situation, backing: &Backing) -> Result<(), Refusal> {
+    let exposure = &situation.exposure;
+    let limit = match backing.doubt {
+        None => situation.exposure_limit,
+        Some(_) => situation.exposure_start,
+    };
+    let total = exposure.total().checked_add(backing.unbacked);
+    if total.and_then(|total| total.checked_add(price)).is_some_and(|owed| owed <= limit) {
+        return Ok(());
+    }
+    let mut explanation = format!("the hub owes {:?} without a voucher", exposure.total());
+    if backing.unbacked > Amount::ZERO {
+        explanation += &format!(", and its vouchers are good for {:?} less than they say", backing.unbacked);
+    }
+    explanation += &format!("; with this it would be more than the limit of {limit:?}");
+    if let Some(doubt) = &backing.doubt {
+        explanation += &format!(" ({doubt})");
+    }
+    Err(Refusal { reason: Reason::Exposure, explanation })
 }
 
 fn describe(resources: &Resources) -> String {
@@ -182,6 +204,7 @@ pub(crate) mod tests {
     };
 
     use super::*;
+    use crate::wallet::reader::Doubt;
 
     const SOURCES: &[Source<'static>] = &[Source { kind: SourceKind::Hub, name: Bounded("") }];
 
@@ -229,7 +252,9 @@ pub(crate) mod tests {
             lent: Resources { cpu_millis: 2000, memory: 1 << 30, disk: 1 << 30, inodes: 10_000, pids: 1000 },
             taken: Resources::default(),
             exposure: Exposure::default(),
+            backing: Ok(Backing { unbacked: Amount::ZERO, doubt: None }),
             exposure_limit: "2".parse().unwrap(),
+            exposure_start: "1.5".parse().unwrap(),
             disk_free: 1 << 30,
             disk_reserve: 1 << 20,
             allowance: None,
@@ -265,6 +290,33 @@ pub(crate) mod tests {
         assert_eq!(reason(&sample(), &Situation { exposure: open, ..situation() }), Reason::Exposure);
         let room = Exposure { open: Amount::SNM, uncovered: Amount::ZERO };
         assert_eq!(decide(&sample(), &Situation { exposure: room, ..situation() }), Ok(()));
+    }
+
+    #[test]
+    fn what_the_wallet_does_not_cover_is_debt_and_doubt_halves_nothing_but_the_limit() {
+        let with = |unbacked: &str, doubt| Situation {
+            backing: Ok(Backing { unbacked: unbacked.parse().unwrap(), doubt }),
+            ..situation()
+        };
+        assert_eq!(decide(&sample(), &with("1", None)), Ok(()));
+        let refusal = decide(&sample(), &with("1.000000000000000001", None)).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Exposure);
+        assert!(refusal.explanation.contains("less than they say"), "{}", refusal.explanation);
+        assert_eq!(decide(&sample(), &with("0.5", Some(Doubt::NoEndpoints))), Ok(()));
+        let refusal = decide(&sample(), &with("0.6", Some(Doubt::NoEndpoints))).unwrap_err();
+        assert!(refusal.explanation.contains("the settings `chain`"), "{}", refusal.explanation);
+        let huge = Situation {
+            exposure: Exposure { open: Amount::from_units(u128::MAX), uncovered: Amount::ZERO },
+            ..with("1", None)
+        };
+        assert_eq!(reason(&sample(), &huge), Reason::Exposure);
+    }
+
+    #[test]
+    fn a_wallet_that_nobody_answers_for_gets_no_work() {
+        let refusal =
+            decide(&sample(), &Situation { backing: Err("suspected".into()), ..situation() }).unwrap_err();
+        assert_eq!((refusal.reason, refusal.explanation.as_str()), (Reason::Wallet, "suspected"));
     }
 
     #[test]

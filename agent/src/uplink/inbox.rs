@@ -4,6 +4,7 @@
 use sosna_host::clock::Clock as _;
 use sosna_protocol::{
     codec::{Bounded, DecodeError},
+    eip712::Domain,
     envelope::{self, EnvelopeError, Meta},
     frame::Frame,
     identity::{AssignmentId, Nonce},
@@ -231,12 +232,15 @@ impl Inbox<'_> {
             if let Some(known) = tx.task(&id)? {
                 return self.again(tx, &known, payload);
             }
+            let domain = Domain { chain_id: assign.chain_id, wallet: assign.wallet };
             let situation = Situation {
+                backing: node.reader.backing(&node.hub, &domain, &tx.held()?),
                 ask: node.ask,
                 lent: offer.lent.resources,
                 taken: Node::taken(&tx.open_tasks()?),
                 exposure: tx.exposure()?,
                 exposure_limit: offer.exposure_limit,
+                exposure_start: offer.exposure_start,
                 disk_free,
                 disk_reserve: offer.lent.disk_reserve,
                 allowance: node.allowance(),

@@ -11,7 +11,7 @@ use sosna_protocol::{
     identity::Sign as _,
 };
 
-use crate::{identity::key_path, status::Signed};
+use crate::{identity::key_path, status::Earnings};
 
 /// Why there is no claim.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,12 @@ pub enum ClaimError {
     /// There is nothing to claim.
     #[error("this device holds no voucher yet: nothing that it did was accepted and signed for")]
     NoVoucher,
+    /// Nothing on the chain.
+    #[error(
+        "this device holds no line of a root: either none was posted that has one, or the settings `chain` name nobody \
+         to ask; a claim by the voucher needs none"
+    )]
+    NoLine,
     /// There is nowhere to claim it.
     #[error("this device's hub settles on no chain: the voucher itself is the record of what is owed")]
     NoChain,
@@ -52,7 +58,7 @@ pub enum ClaimError {
     Sign(#[from] CannotSign),
 }
 
-/// A signed claim, as `HubWallet.claimVoucher` takes it (docs/contracts.md): names are the contract's.
+/// A signed claim, with what it stands on (docs/contracts.md): names are the contract's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
@@ -62,10 +68,29 @@ pub struct Claim {
     pub payout: Fields,
     /// The device's signature of it.
     pub signature: String,
-    /// The root of receipts in the hub's voucher.
-    pub receipts: String,
-    /// The hub's signature of the voucher.
-    pub hub_signature: String,
+    /// By what the wallet owes it.
+    #[serde(flatten)]
+    pub by: By,
+}
+
+/// By what a wallet owes something to a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub enum By {
+    /// The hub has signed for it (`HubWallet.claimVoucher`).
+    Voucher {
+        /// The root of receipts in the hub's voucher.
+        receipts: String,
+        /// The hub's signature of the voucher.
+        hub_signature: String,
+    },
+    /// A root on the chain commits it (`HubWallet.claim`).
+    Root {
+        /// How many lines the root's tree has.
+        count: u32,
+        /// The way up.
+        proof: Vec<String>,
+    },
 }
 
 /// `Payout`, as EIP-712 has it; amounts in units of 10^-18 SNM, decimal.
@@ -86,19 +111,30 @@ pub struct Fields {
     pub deadline: u64,
 }
 
-/// Signs a claim of the best voucher with the key in a data folder.
+/// What an owner asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// To whom it goes; `None` for the device itself.
+    pub to: Option<Address>,
+    /// The most that whoever brings it may keep.
+    pub max_fee: Amount,
+    /// Seconds since 1970 after which it is void.
+    pub deadline: u64,
+    /// By the line of a root rather than by the voucher.
+    pub is_by_root: bool,
+}
+
+/// Signs a claim of what a device holds with the key in its data folder.
 ///
 /// # Errors
 /// [`ClaimError`].
 pub fn sign(
     data: &Path,
     device: Option<&str>,
-    signed: Option<&Signed>,
-    to: Option<Address>,
-    max_fee: Amount,
-    deadline: u64,
+    earnings: &Earnings,
+    wish: &Wish,
 ) -> Result<Claim, ClaimError> {
-    let signed = signed.ok_or(ClaimError::NoVoucher)?;
+    let signed = earnings.signed.as_ref().ok_or(ClaimError::NoVoucher)?;
     if signed.chain_id == 0 {
         return Err(ClaimError::NoChain);
     }
@@ -110,7 +146,17 @@ pub fn sign(
         return Err(ClaimError::Stranger { voucher: device.unwrap_or_default().to_owned(), key });
     }
     let wallet: Address = signed.wallet.parse().map_err(|_| ClaimError::Record)?;
-    let cumulative = Amount::from_units(signed.units.parse().map_err(|_| ClaimError::Record)?);
+    let (cumulative, by) = if wish.is_by_root {
+        let best = earnings.lines.iter().max_by_key(|line| line.cumulative).ok_or(ClaimError::NoLine)?;
+        let proof = best.path.iter().map(|hash| format!("0x{hash}")).collect();
+        (best.cumulative, By::Root { count: best.count, proof })
+    } else {
+        let units = signed.units.parse().map_err(|_| ClaimError::Record)?;
+        let receipts = format!("0x{}", signed.receipts);
+        let hub_signature = format!("0x{}", signed.signature);
+        (Amount::from_units(units), By::Voucher { receipts, hub_signature })
+    };
+    let Wish { to, max_fee, deadline, .. } = *wish;
     if max_fee > cumulative {
         return Err(ClaimError::Fee { fee: max_fee, cumulative });
     }
@@ -128,26 +174,37 @@ pub fn sign(
             deadline,
         },
         signature: format!("0x{signature}"),
-        receipts: format!("0x{}", signed.receipts),
-        hub_signature: format!("0x{}", signed.signature),
+        by,
     })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use sosna_protocol::Signature;
+    use sosna_protocol::{Hash, Signature};
 
     use super::*;
+    use crate::{status::Signed, store::record::PayoutLine};
 
-    fn voucher(chain_id: u64) -> Signed {
-        Signed {
-            chain_id,
-            wallet: format!("0x{}", "5f".repeat(20)),
-            units: "1000".into(),
-            receipts: "01".repeat(32),
-            signature: "02".repeat(65),
+    fn earnings(chain_id: u64) -> Earnings {
+        Earnings {
+            voucher: "0.000000000000001".into(),
+            signed: Some(Signed {
+                chain_id,
+                wallet: format!("0x{}", "5f".repeat(20)),
+                units: "1000".into(),
+                receipts: "01".repeat(32),
+                signature: "02".repeat(65),
+            }),
+            uncovered: "0".into(),
+            open: "0".into(),
+            payout_to: None,
+            lines: Vec::new(),
         }
+    }
+
+    fn wish(max_fee: u128) -> Wish {
+        Wish { to: None, max_fee: Amount::from_units(max_fee), deadline: 99, is_by_root: false }
     }
 
     #[test]
@@ -156,38 +213,67 @@ mod tests {
         let key = IdentityKey::load_or_create(&key_path(dir.path())).unwrap();
         let own = key.address().checksummed().as_str().to_owned();
         let payee = Address([7; 20]);
-        let fee = Amount::from_units(10);
-        let claim = sign(dir.path(), Some(&own), Some(&voucher(5)), Some(payee), fee, 99).unwrap();
+        let wanted = Wish { to: Some(payee), ..wish(10) };
+        let claim = sign(dir.path(), Some(&own), &earnings(5), &wanted).unwrap();
         let wallet = Address([0x5f; 20]);
-        let cumulative = Amount::from_units(1000);
-        let payout =
-            Payout { wallet, device: key.address(), to: payee, cumulative, max_fee: fee, deadline: 99 };
+        let payout = Payout {
+            wallet,
+            device: key.address(),
+            to: payee,
+            cumulative: Amount::from_units(1000),
+            max_fee: Amount::from_units(10),
+            deadline: 99,
+        };
         let signature: Signature = claim.signature.parse().unwrap();
         payout.verify(&Domain { chain_id: 5, wallet }, &signature, &key.address()).unwrap();
         let json = serde_json::to_value(&claim).unwrap();
         assert_eq!((&json["chainId"], &json["payout"]["maxFee"]), (&5.into(), &"10".into()));
+        assert_eq!(json["hubSignature"], format!("0x{}", "02".repeat(65)));
+        assert!(json.get("proof").is_none());
         // Earnings go to the device itself where nobody was named.
-        let claim = sign(dir.path(), Some(&own), Some(&voucher(5)), None, fee, 99).unwrap();
+        let claim = sign(dir.path(), Some(&own), &earnings(5), &wish(10)).unwrap();
         assert_eq!(claim.payout.to, own);
+    }
+
+    #[test]
+    fn what_a_root_commits_is_claimed_by_the_devices_line_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = IdentityKey::load_or_create(&key_path(dir.path())).unwrap();
+        let own = key.address().checksummed().as_str().to_owned();
+        let by_root = Wish { is_by_root: true, ..wish(1) };
+        let none = sign(dir.path(), Some(&own), &earnings(5), &by_root).unwrap_err();
+        assert!(matches!(none, ClaimError::NoLine), "{none}");
+        let line = |cumulative, count| PayoutLine {
+            root: Hash::ZERO,
+            count,
+            cumulative: Amount::from_units(cumulative),
+            path: vec![Hash([9; 32])],
+        };
+        let held = Earnings { lines: vec![line(500, 3), line(700, 2)], ..earnings(5) };
+        let claim = sign(dir.path(), Some(&own), &held, &by_root).unwrap();
+        let json = serde_json::to_value(&claim).unwrap();
+        assert_eq!((&json["payout"]["cumulative"], &json["count"]), (&"700".into(), &2.into()));
+        assert_eq!(json["proof"][0], format!("0x{}", "09".repeat(32)));
+        assert!(json.get("receipts").is_none());
     }
 
     #[test]
     fn what_cannot_be_claimed_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        let zero = Amount::ZERO;
-        let no_key = sign(dir.path(), None, Some(&voucher(5)), None, zero, 0).unwrap_err();
+        let no_key = sign(dir.path(), None, &earnings(5), &wish(0)).unwrap_err();
         assert!(matches!(no_key, ClaimError::NoKey), "{no_key}");
         let key = IdentityKey::load_or_create(&key_path(dir.path())).unwrap();
         let own = key.address().checksummed().as_str().to_owned();
-        let try_it = |device: &str, signed: Option<&Signed>, fee: u128| {
-            sign(dir.path(), Some(device), signed, None, Amount::from_units(fee), 0).unwrap_err()
+        let try_it = |device: &str, held: &Earnings, fee: u128| {
+            sign(dir.path(), Some(device), held, &wish(fee)).unwrap_err()
         };
-        assert!(matches!(try_it(&own, None, 0), ClaimError::NoVoucher));
-        assert!(matches!(try_it(&own, Some(&voucher(0)), 0), ClaimError::NoChain));
-        assert!(matches!(try_it(&own, Some(&voucher(5)), 1001), ClaimError::Fee { .. }));
+        assert!(matches!(try_it(&own, &Earnings { signed: None, ..earnings(5) }, 0), ClaimError::NoVoucher));
+        assert!(matches!(try_it(&own, &earnings(0), 0), ClaimError::NoChain));
+        assert!(matches!(try_it(&own, &earnings(5), 1001), ClaimError::Fee { .. }));
         let other = format!("0x{}", "33".repeat(20));
-        assert!(matches!(try_it(&other, Some(&voucher(5)), 0), ClaimError::Stranger { .. }));
-        let damaged = Signed { units: "many".into(), ..voucher(5) };
-        assert!(matches!(try_it(&own, Some(&damaged), 0), ClaimError::Record));
+        assert!(matches!(try_it(&other, &earnings(5), 0), ClaimError::Stranger { .. }));
+        let mut damaged = earnings(5);
+        damaged.signed.as_mut().unwrap().units = "many".into();
+        assert!(matches!(try_it(&own, &damaged, 0), ClaimError::Record));
     }
 }

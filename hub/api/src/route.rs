@@ -19,7 +19,7 @@
 //! | `GET /v1/ledger?limit=&before=` | [`Ledger`](crate::ledger::Ledger): own, or everybody's for admins | everybody |
 //! | `POST /v1/ledger/credit` (header [`IDEMPOTENCY_KEY`] required) | [`NewCredit`](crate::ledger::NewCredit) → 201 [`Account`](crate::ledger::Account) | admin |
 //! | `GET /v1/wallet` | [`Wallet`](crate::wallet::Wallet); 404 where the hub has none | everybody |
-//! | `GET /v1/payouts` | [`PayoutList`](crate::wallet::PayoutList) of the newest root on the chain | everybody, also without a token |
+//! | `GET /v1/payouts` | [`PayoutList`](crate::wallet::PayoutList) of a root | everybody, also without a token |
 //! | `GET /v1/payouts/{address}` | [`PayoutProof`](crate::wallet::PayoutProof) of one device | everybody, also without a token |
 //! | `GET /v1/hub` | [`HubInfo`](crate::hub::HubInfo) | everybody, also without a token |
 //! | `GET /v1/me` | [`User`](crate::user::User) whose token this is | everybody |

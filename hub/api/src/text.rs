@@ -230,7 +230,7 @@ cases! {
     Network "what a task sees of the network" ["none", "internet"],
     Stream "an output stream" ["stdout", "stderr"],
     Phase "how far a device is with an assignment" ["waiting", "fetching", "running", "committed", "delivering"],
-    Reason "why a device refused" ["price", "no-room", "exposure", "unsupported", "draining", "malformed"],
+    Reason "why a device refused" ["price", "no-room", "exposure", "unsupported", "draining", "malformed", "wallet"],
 }
 
 impl Written for Arch {

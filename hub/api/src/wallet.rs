@@ -110,8 +110,19 @@ pub struct PayoutTransaction {
     pub state: TransactionState,
 }
 
-/// `GET /v1/payouts`: the list that the newest root on the chain is over, in its order. Whoever adds it up and reckons
-/// the root knows what the hub has committed.
+/// Which root's list: of the newest root on the chain, or by its name also of the one before, which can be claimed by
+/// until the newest can, and of one that is on its way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PayoutQuery {
+    /// The root; where absent, the newest that is certain to be on the chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<HashText>,
+}
+
+/// `GET /v1/payouts`: the list that a root is over, in its order. Whoever adds it up and reckons the root knows what the
+/// hub has committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PayoutList {
     /// The chain's number.
@@ -122,8 +133,8 @@ pub struct PayoutList {
     pub root: HashText,
     /// The list's sum.
     pub total: AmountText,
-    /// From when on it can be claimed by.
-    pub active_ms: u64,
+    /// From when on it can be claimed by; `null` until it is certain to be on the chain.
+    pub active_ms: Option<u64>,
     /// The lines.
     pub lines: Vec<PayoutLine>,
 }
@@ -146,8 +157,8 @@ pub struct PayoutProof {
     pub wallet: AddressText,
     /// The root.
     pub root: HashText,
-    /// From when on it can be claimed by.
-    pub active_ms: u64,
+    /// From when on it can be claimed by; `null` until it is certain to be on the chain.
+    pub active_ms: Option<u64>,
     /// How many lines the list has.
     pub count: u32,
     /// Whom.

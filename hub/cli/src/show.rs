@@ -431,6 +431,9 @@ pub fn wallet(wallet: &Wallet) -> String {
     text
 }
 
+/// Of a root that the hub may still have to post again.
+const UNCERTAIN: &str = "when it is certain to be on the chain";
+
 /// What everybody is owed by a root.
 #[must_use]
 pub fn payouts(list: &PayoutList) -> String {
@@ -442,7 +445,7 @@ pub fn payouts(list: &PayoutList) -> String {
         list.lines.len(),
         list.total,
         list.root,
-        claimable(list.active_ms)
+        list.active_ms.map_or_else(|| UNCERTAIN.to_owned(), claimable)
     )
 }
 
@@ -454,7 +457,7 @@ pub fn payout(proof: &PayoutProof) -> String {
         ("owed in all", format!("{} SNM", proof.cumulative)),
         ("wallet", format!("{} on chain {}", proof.wallet, proof.chain_id)),
         ("root", format!("0x{}, over {} devices", proof.root, proof.count)),
-        ("claimable", claimable(proof.active_ms)),
+        ("claimable", proof.active_ms.map_or_else(|| UNCERTAIN.to_owned(), claimable)),
         ("proof", format!("{} hashes, right (--json prints them)", proof.path.len())),
     ])
 }

@@ -35,6 +35,7 @@ use tokio::sync::{Semaphore, watch};
 pub(crate) use caller::Caller;
 pub(crate) use extract::{JsonBody, Named};
 pub(crate) use failure::Failure;
+pub(crate) use wallet::proven;
 
 use crate::{
     hub::Hub,

@@ -190,11 +190,11 @@ fn chain(to: &mut Document) {
     to.add("get", route::WALLET, "The hub's wallet on a chain.", "everybody", |to, one| {
         one.answers(200, to.schema::<wallet::Wallet>(), JSON)
     });
-    to.add("get", route::PAYOUTS, "What every device is owed by the newest root.", all, |to, one| {
-        one.open().answers(200, to.schema::<wallet::PayoutList>(), JSON)
+    to.add("get", route::PAYOUTS, "What every device is owed by a root.", all, |to, one| {
+        one.open().query::<wallet::PayoutQuery>().answers(200, to.schema::<wallet::PayoutList>(), JSON)
     });
     to.add("get", route::PAYOUT, "What one device is owed by it, proven.", all, |to, one| {
-        one.open().answers(200, to.schema::<wallet::PayoutProof>(), JSON)
+        one.open().query::<wallet::PayoutQuery>().answers(200, to.schema::<wallet::PayoutProof>(), JSON)
     });
 }
 

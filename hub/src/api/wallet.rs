@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use sosna_api::{
-    Text,
     text::AddressText,
     wallet::{
-        PayoutLine, PayoutList, PayoutProof, PayoutRoot, PayoutTransaction, TransactionState, Wallet,
-        WalletPhase, WalletState,
+        PayoutLine, PayoutList, PayoutProof, PayoutQuery, PayoutRoot, PayoutTransaction, TransactionState,
+        Wallet, WalletPhase, WalletState,
     },
 };
-use sosna_contracts::payouts::{Line, Payouts};
-use sosna_protocol::Amount;
+use sosna_protocol::{Address, Amount};
 
-use super::{Caller, Failure, Served, extract::Named};
+use super::{
+    Caller, Failure, Served,
+    extract::{Named, Params},
+};
 use crate::{
     error::HubError,
-    ledger::chain::{Chain, Phase, View},
+    ledger::chain::{Chain, List, Phase, View},
 };
 
 /// How many roots are shown.
@@ -102,46 +103,36 @@ fn view_root(root: &sosna_store::Root, transactions: &[sosna_store::Transaction]
     }
 }
 
-/// The newest root that is certain to be on the chain, with its list.
-async fn newest(served: &Served) -> Result<(sosna_store::Root, u64, Vec<Line>), Failure> {
-    let found = served
-        .hub
-        .store
-        .read(|tx| {
-            Box::pin(async move {
-                let roots = tx.roots(ROOTS).await?;
-                let Some((root, active_at)) =
-                    roots.into_iter().find_map(|root| root.active_at.map(|at| (root, at)))
-                else {
-                    return Ok(None);
-                };
-                let lines = tx.root_lines(root.id).await?;
-                Ok::<_, HubError>(Some((root, active_at, lines)))
-            })
-        })
-        .await?;
-    let (root, active_at, lines) = found.ok_or_else(|| {
-        HubError::refused(sosna_api::Code::NotFound, "no root of this hub's is on the chain yet")
-    })?;
-    let lines = lines.into_iter().map(|(device, cumulative)| Line { device, cumulative }).collect();
-    Ok((root, active_at.saturating_mul(1000), lines))
+/// A root's list.
+async fn list_of(served: &Served, query: &PayoutQuery) -> Result<Arc<List>, Failure> {
+    let root = query.root.as_ref().map(|root| **root);
+    let found = chain(served)?.list(&served.hub.store, root).await?;
+    Ok(found.ok_or_else(|| {
+        let detail = match root {
+            None => "no root of this hub's is on the chain yet",
+            Some(_) => "this hub has made no such root, or nothing can be claimed by it any more",
+        };
+        HubError::refused(sosna_api::Code::NotFound, detail)
+    })?)
 }
 
 /// `GET /v1/payouts`.
-pub(super) async fn list(State(served): State<Arc<Served>>) -> Result<Json<PayoutList>, Failure> {
+pub(super) async fn list(
+    State(served): State<Arc<Served>>,
+    Params(query): Params<PayoutQuery>,
+) -> Result<Json<PayoutList>, Failure> {
     let chain = chain(&served)?;
-    let (root, active_ms, lines) = newest(&served).await?;
-    let lines = lines
-        .into_iter()
-        .map(|line| PayoutLine { device: line.device.into(), cumulative: line.cumulative.into() })
-        .collect();
+    let list = list_of(&served, &query).await?;
+    let lines = list.tree.lines().iter();
     Ok(Json(PayoutList {
         chain_id: chain.domain.chain_id,
         wallet: chain.domain.wallet.into(),
-        root: root.root.into(),
-        total: root.total.into(),
-        active_ms,
-        lines,
+        root: list.root.root.into(),
+        total: list.root.total.into(),
+        active_ms: list.active_ms(),
+        lines: lines
+            .map(|line| PayoutLine { device: line.device.into(), cumulative: line.cumulative.into() })
+            .collect(),
     }))
 }
 
@@ -149,29 +140,24 @@ pub(super) async fn list(State(served): State<Arc<Served>>) -> Result<Json<Payou
 pub(super) async fn proof(
     State(served): State<Arc<Served>>,
     Named(device): Named<AddressText>,
+    Params(query): Params<PayoutQuery>,
 ) -> Result<Json<PayoutProof>, Failure> {
-    let chain = chain(&served)?;
-    let (root, active_ms, lines) = newest(&served).await?;
-    let reckoned = tokio::task::spawn_blocking(move || {
-        let tree = Payouts::new(lines)?;
-        let at = tree.lines().iter().position(|line| line.device == *device);
-        Ok::<_, sosna_contracts::payouts::PayoutsError>(
-            at.and_then(|at| Some((tree.count(), tree.lines()[at], tree.path(at)?))),
-        )
-    });
-    let reckoned =
-        reckoned.await.map_err(|error| HubError::internal("a root could not be reckoned", error))?;
-    let (count, line, path) = reckoned
-        .map_err(|error| HubError::internal("a list is not what its root was made of", error))?
-        .ok_or_else(|| HubError::not_found("device in the newest root's list"))?;
-    Ok(Json(PayoutProof {
+    let list = list_of(&served, &query).await?;
+    Ok(Json(proven(chain(&served)?, &list, &device)?))
+}
+
+/// A device's line of a list.
+pub(crate) fn proven(chain: &Chain, list: &List, device: &Address) -> Result<PayoutProof, HubError> {
+    let (cumulative, path) =
+        list.proof(device).ok_or_else(|| HubError::not_found("device in the root's list"))?;
+    Ok(PayoutProof {
         chain_id: chain.domain.chain_id,
         wallet: chain.domain.wallet.into(),
-        root: root.root.into(),
-        active_ms,
-        count,
-        device: Text(line.device),
-        cumulative: line.cumulative.into(),
+        root: list.root.root.into(),
+        active_ms: list.active_ms(),
+        count: list.tree.count(),
+        device: (*device).into(),
+        cumulative: cumulative.into(),
         path: path.into_iter().map(Into::into).collect(),
-    }))
+    })
 }

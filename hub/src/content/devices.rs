@@ -1,11 +1,11 @@
-//! The devices' listener: `GET`, `HEAD` and `PUT /content/sha256/{hex}`.
+//! The devices' listener: `GET`, `HEAD` and `PUT /content/sha256/{hex}`, and `GET /content/payouts/{root}`.
 //!
 //! Who asks is who the certificate names; the store is asked again at every request whether it still holds.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
+    Extension, Json, Router,
     body::Body,
     extract::State,
     http::{HeaderMap, Method, StatusCode, header::CONTENT_LENGTH},
@@ -17,7 +17,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustls::ServerConfig;
-use sosna_api::Code;
+use sosna_api::{Code, wallet::PayoutProof};
 use sosna_broker::Serial;
 use sosna_host::manifest::ASSIGNMENT_HEADER;
 use sosna_protocol::{Address, Hash, identity::AssignmentId};
@@ -30,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Shown, keeping, receive, send, tls};
 use crate::{
-    api::{Failure, Named},
+    api::{Failure, Named, proven},
     error::HubError,
     hub::Hub,
     places::{Place, Places},
@@ -109,6 +109,7 @@ async fn connection(hub: Arc<Hub>, stream: TcpStream, acceptor: TlsAcceptor, pla
     };
     let routes = Router::new()
         .route("/content/sha256/{hex}", get(read).head(read).put(write))
+        .route("/content/payouts/{root}", get(payout))
         .method_not_allowed_fallback(|| async { Failure::not_allowed("this address") })
         .fallback(|| async { Failure::from(HubError::not_found("address")) })
         .layer(Extension(Peer { device, serial }))
@@ -184,6 +185,21 @@ async fn write(
     receive(&hub, Holder::Assignment(id), allowed, (name, length), body).await?;
     // Whether it was there before is nobody's business.
     Ok(StatusCode::CREATED.into_response())
+}
+
+/// A device's own line of a root, with its way up: what it is paid by when the hub is gone.
+async fn payout(
+    State(hub): State<Arc<Hub>>,
+    Extension(peer): Extension<Peer>,
+    Named(root): Named<String>,
+) -> Result<Json<PayoutProof>, Failure> {
+    let root =
+        root.parse().map_err(|_| HubError::refused(Code::Invalid, "a root has 64 hexadecimal digits"))?;
+    hub.store.read(|tx| Box::pin(async move { admit(tx, peer).await })).await?;
+    let missing = || HubError::not_found("list of this root");
+    let chain = hub.chain.as_ref().ok_or_else(missing)?;
+    let list = chain.list(&hub.store, Some(root)).await?.ok_or_else(missing)?;
+    Ok(Json(proven(chain, &list, &peer.device)?))
 }
 
 async fn admit(tx: &mut sosna_store::Tx, peer: Peer) -> Result<(), HubError> {

@@ -176,6 +176,8 @@ code! {
         Draining = 5 "draining",
         /// It contradicts itself or an earlier one of the same name.
         Malformed = 6 "malformed",
+        /// The hub's wallet on the chain is not one that it works for.
+        Wallet = 7 "wallet",
     }
 }
 

@@ -317,7 +317,7 @@ pub fn accept() -> impl Strategy<Value = work::Accept> {
 
 pub fn refuse() -> impl Strategy<Value = work::Refuse<'static>> {
     use work::Reason as R;
-    let reasons = [R::Price, R::NoRoom, R::Exposure, R::Unsupported, R::Draining, R::Malformed];
+    let reasons = [R::Price, R::NoRoom, R::Exposure, R::Unsupported, R::Draining, R::Malformed, R::Wallet];
     (assignment_id(), select(reasons.to_vec()), text())
         .prop_map(|(assignment, reason, explanation)| work::Refuse { assignment, reason, explanation })
 }

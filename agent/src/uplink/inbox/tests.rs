@@ -30,6 +30,7 @@ use crate::{
     node::Offer,
     store::{Store, record::ResultRecord},
     task::decide::tests::sample,
+    wallet::reader::Reader,
 };
 
 struct Bench {
@@ -60,12 +61,14 @@ impl Bench {
         };
         let config = AgentConfig {
             data: dir.path().into(),
-            exposure: crate::config::ExposureConfig { limit: "100".into() },
+            exposure: crate::config::ExposureConfig { limit: "100".into(), start: "100".into() },
             ..AgentConfig::default()
         };
         let clock = DeviceClock::new(None, None);
         let offer = Offer::now(&config, &[]).unwrap();
-        let node = Node::new(&config, keys, store, clock, enrolment, offer, (vec![], vec![])).unwrap();
+        let reader = Reader::new(&config.chain).unwrap();
+        let node =
+            Node::new(&config, keys, store, clock, enrolment, (offer, reader), (vec![], vec![])).unwrap();
         Self { _dir: dir, hub, node, counter: std::cell::Cell::new(0) }
     }
 

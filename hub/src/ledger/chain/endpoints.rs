@@ -12,9 +12,6 @@ use alloy_sol_types::SolCall;
 
 use super::{ChainError, SettingError};
 
-/// How long a node may think.
-const PATIENCE: Duration = Duration::from_secs(15);
-
 /// Nodes of one chain.
 #[derive(Debug)]
 pub(super) struct Endpoints {
@@ -35,8 +32,8 @@ pub(super) struct Node {
 // === impl Endpoints ===
 
 impl Endpoints {
-    pub(super) fn new(chain_id: u64, urls: &[String]) -> Result<Self, SettingError> {
-        let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(SettingError::Client)?;
+    pub(super) fn new(chain_id: u64, urls: &[String], patience: Duration) -> Result<Self, SettingError> {
+        let client = reqwest::Client::builder().timeout(patience).build().map_err(SettingError::Client)?;
         let node = |(place, url): (usize, &String)| {
             let wrong = || SettingError::Endpoint(place + 1);
             let url: reqwest::Url = url.parse().map_err(|_| wrong())?;
@@ -49,7 +46,12 @@ impl Endpoints {
             let provider = ProviderBuilder::default().connect_reqwest(client.clone(), url).erased();
             Ok(Node { name, provider })
         };
-        let nodes = urls.iter().enumerate().map(node).collect::<Result<_, _>>()?;
+        let nodes: Vec<Node> = urls.iter().enumerate().map(node).collect::<Result<_, _>>()?;
+        let mut names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(SettingError::Twice(twice[0].to_owned()));
+        }
         Ok(Self { chain_id, nodes, favourite: AtomicUsize::new(0) })
     }
 
@@ -70,6 +72,22 @@ impl Endpoints {
             }
         }
         Err(ChainError::Unreachable(refusals.join("; ")))
+    }
+
+    /// One that can confirm what another says; `None` where the settings name one only, which is the operator's own.
+    pub(super) async fn witness(&self, of: &Node) -> Result<Option<Node>, ChainError> {
+        if self.nodes.len() < 2 {
+            return Ok(None);
+        }
+        let mut refusals = Vec::new();
+        for node in self.nodes.iter().filter(|node| node.name != of.name) {
+            match node.provider.get_chain_id().await {
+                Ok(id) if id == self.chain_id => return Ok(Some(node.clone())),
+                Ok(id) => refusals.push(format!("{} is of chain {id}, not {}", node.name, self.chain_id)),
+                Err(error) => refusals.push(format!("{}: {}", node.name, said(&error))),
+            }
+        }
+        Err(ChainError::Alone { node: of.name.clone(), others: refusals.join("; ") })
     }
 
     /// Another one is asked first from now on.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alloy_primitives::B256;
+use alloy_rpc_types_eth::TransactionReceipt;
 use alloy_sol_types::SolEvent as _;
 use sosna_contracts::{address, bindings::HubWallet};
 use sosna_protocol::Hash;
@@ -53,6 +54,7 @@ pub(super) async fn open(
         if above < chain.settings.confirmations.max(1) {
             return Ok(Some(Waiting::default()));
         }
+        confirm(chain, node, B256::from(one.hash.0), &receipt).await?;
         let active_at = receipt.inner.logs().iter().find_map(|log| {
             let posted = HubWallet::RootPosted::decode_log(&log.inner).ok()?;
             (log.address() == chain.wallet()).then(|| posted.activeAt.saturating_to())
@@ -70,6 +72,15 @@ pub(super) async fn open(
     // What another program has sent with this key counts only where no re-organisation can take it back.
     let deep = view.block.saturating_sub(chain.settings.confirmations.max(1) - 1);
     if node.count(account, deep).await? > newest.nonce {
+        if let Some(witness) = chain.endpoints.witness(node).await?
+            && witness.count(account, deep).await? <= newest.nonce
+        {
+            return Err(disagree(
+                node,
+                &witness,
+                format!("how much the hub's key has sent until block {deep}"),
+            ));
+        }
         let nonce = newest.nonce;
         hub.change(move |tx, _| {
             Box::pin(async move {
@@ -94,6 +105,29 @@ pub(super) async fn open(
         return offer_more(hub, chain, node, newest).await.map(Some);
     }
     Ok(Some(Waiting::default()))
+}
+
+/// Has another node say the same of a transaction, to the word.
+async fn confirm(
+    chain: &Chain,
+    node: &Node,
+    hash: B256,
+    receipt: &TransactionReceipt,
+) -> Result<(), ChainError> {
+    let Some(witness) = chain.endpoints.witness(node).await? else { return Ok(()) };
+    let other = witness.receipt(hash).await?;
+    // Nodes of different makes add different things to a log.
+    let is_same = other.is_some_and(|other| {
+        let logs =
+            |of: &TransactionReceipt| of.inner.logs().iter().map(|log| log.inner.clone()).collect::<Vec<_>>();
+        (other.block_hash, other.status(), logs(&other))
+            == (receipt.block_hash, receipt.status(), logs(receipt))
+    });
+    if is_same { Ok(()) } else { Err(disagree(node, &witness, format!("transaction {hash}"))) }
+}
+
+fn disagree(one: &Node, other: &Node, what: String) -> ChainError {
+    ChainError::Disagree { one: one.name().to_owned(), other: other.name().to_owned(), what }
 }
 
 /// What became of a transaction and its root, in one go.

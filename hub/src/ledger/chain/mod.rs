@@ -7,6 +7,7 @@
 mod decide;
 mod endpoints;
 mod follow;
+mod lists;
 mod sign;
 mod view;
 
@@ -19,6 +20,8 @@ use sosna_protocol::{Address, eip712::Domain};
 
 use crate::{config, hub::Hub};
 use endpoints::Endpoints;
+pub(crate) use lists::List;
+use lists::Lists;
 pub(crate) use view::{Phase, View};
 
 /// A setting of `[chain]` that cannot be used.
@@ -32,6 +35,9 @@ pub enum SettingError {
     /// Not where a node could be. Its text is not repeated: there may be an access key in it.
     #[error("number {0} of `chain.endpoints` is no http or https address")]
     Endpoint(usize),
+    /// What two say must be two's word.
+    #[error("`chain.endpoints` names {0} twice: what one says is confirmed by another")]
+    Twice(String),
     /// A wallet and no way to it, or the other way round.
     #[error("`chain.id`, `chain.wallet` and `chain.endpoints` belong together: either all are set, or none")]
     Half,
@@ -55,6 +61,24 @@ pub(crate) enum ChainError {
         what: &'static str,
         /// What it said, without its address: there may be an access key in it.
         said: String,
+    },
+    /// Nobody confirms what one says.
+    #[error("of the endpoints only {node} answers, and what has happened counts when two say so: {others}")]
+    Alone {
+        /// The one.
+        node: String,
+        /// Why not the others.
+        others: String,
+    },
+    /// Two say different things.
+    #[error("{one} and {other} say different things about {what}: nothing follows from it until they agree")]
+    Disagree {
+        /// One.
+        one: String,
+        /// The other.
+        other: String,
+        /// What about.
+        what: String,
     },
     /// An answer that the contracts' interface does not know.
     #[error("{node} answers nonsense to a question about {what}; is `chain.wallet` a hub's wallet?")]
@@ -92,6 +116,7 @@ pub struct Chain {
     endpoints: Endpoints,
     seen: Mutex<Option<Arc<View>>>,
     trouble: Mutex<Option<String>>,
+    lists: Lists,
 }
 
 // === impl Chain ===
@@ -113,9 +138,14 @@ impl Chain {
         Ok(Some(Self {
             domain: Domain { chain_id: settings.id, wallet },
             settings: settings.clone(),
-            endpoints: Endpoints::new(settings.id, &settings.endpoints)?,
+            endpoints: Endpoints::new(
+                settings.id,
+                &settings.endpoints,
+                Duration::from_millis(u64::from(settings.patience_ms)),
+            )?,
             seen: Mutex::new(None),
             trouble: Mutex::new(None),
+            lists: Lists::default(),
         }))
     }
 
@@ -127,6 +157,15 @@ impl Chain {
     /// Why nothing newer was seen, or nothing could be done, in words for the operator.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The list of a root by its name, or of the newest that is certain to be on the chain.
+    pub(crate) async fn list(
+        &self,
+        store: &sosna_store::Store,
+        root: Option<sosna_protocol::Hash>,
+    ) -> Result<Option<Arc<List>>, crate::error::HubError> {
+        self.lists.find(store, root).await
     }
 
     /// Says a trouble once, and once that it is over.
