@@ -1,7 +1,7 @@
 //! A hub and its wallet on a chain: vouchers become a root, and anybody settles by it; what chains do to hubs.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use alloy_primitives::U256;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use sosna_contracts::{
     payouts::{Line, Payouts},
 };
 use sosna_host::identity::IdentityKey;
-use sosna_protocol::Amount;
+use sosna_protocol::{Amount, identity::Sign as _};
 use sosna_tests::{
     books::{all_held, items, text, units},
     chain::{Wallet, chain},
@@ -75,6 +75,12 @@ fn vouchers_become_a_root_and_anybody_settles_by_it() {
     let list = settled(&opening, &chain);
     let world = &opening.world;
 
+    // Somebody else, who has ether and nothing to do with the hub.
+    let key = world.dir().join("settler.key");
+    let relayer = address(&IdentityKey::load_or_create(&key).unwrap().address());
+    chain.adopt(relayer).unwrap();
+    let key = key.display().to_string();
+
     // The hub's list is what its devices hold, and what the chain has.
     let tree = tree(&list);
     assert_eq!(tree.count(), 2);
@@ -103,12 +109,15 @@ fn vouchers_become_a_root_and_anybody_settles_by_it() {
     let seen = seen.ok();
     assert!(seen.contains("registered") && seen.contains("CLAIMABLE") && !seen.contains("TROUBLE"), "{seen}");
 
-    // Somebody settles for all.
-    let all: Vec<usize> = (0..tree.lines().len()).collect();
-    wallet.relay(&tree.multiproof(&all).unwrap().settle(0)).unwrap();
+    // Somebody settles for all, once.
+    let settle =
+        || world.cli(&world.admin(), &["payouts", "settle", "--endpoint", chain.url(), "--key", &key]);
+    let done = settle();
+    assert!(done.ok().starts_with(&format!("paid         {} SNM to 2 devices", tree.total())), "{done}");
     for line in tree.lines() {
         assert_eq!(wallet.balance(address(&line.device)), sosna_contracts::amount(line.cumulative));
     }
+    assert!(settle().ok().starts_with("nothing is owed: each of 2 devices"));
     world.until("the hub sees it", || units(&shown(world)["state"]["paid"]) == tree.total().units());
 
     // More work: the next root is over sums that have grown, and pays the difference.
@@ -133,35 +142,23 @@ fn vouchers_become_a_root_and_anybody_settles_by_it() {
     assert_eq!(wallet.balance(device), cumulative);
     // The other signs where its own goes; somebody brings that for a fee.
     let claim = world.agent_claim(1, &["--fee", "0.001", "--days", "3650"]);
-    let payout = &claim["payout"];
-    let number = |value: &Value| -> U256 { text(value).parse().unwrap() };
-    let fee = U256::from(10_u128.pow(15));
-    let call = HubWallet::claimVoucherCall {
-        payout: HubWallet::Payout {
-            wallet: text(&payout["wallet"]).parse().unwrap(),
-            device: text(&payout["device"]).parse().unwrap(),
-            to: text(&payout["to"]).parse().unwrap(),
-            cumulative: number(&payout["cumulative"]),
-            maxFee: number(&payout["maxFee"]),
-            deadline: U256::from(payout["deadline"].as_u64().unwrap()),
-        },
-        signature: text(&claim["signature"]).parse().unwrap(),
-        receipts: text(&claim["receipts"]).parse().unwrap(),
-        hubSignature: text(&claim["hubSignature"]).parse().unwrap(),
-        fee,
+    fs::write(world.dir().join("claim.json"), claim.to_string()).unwrap();
+    let relay = |more: &[&str]| {
+        let line = ["payouts", "relay", "claim.json", "--endpoint", chain.url(), "--key", &key];
+        world.cli(&world.admin(), &[&line, more].concat())
     };
-    let (to, relayer) = (call.payout.to, chain.people.relayer);
-    let before = (wallet.balance(to), wallet.balance(relayer), wallet.paid_to(call.payout.device));
-    let dearer = HubWallet::claimVoucherCall { fee: fee + U256::from(1), ..call.clone() };
-    assert!(matches!(wallet.refusal(&dearer), HubWallet::HubWalletErrors::FeeTooHigh(_)));
-    wallet.relay(&call).unwrap();
-    assert_eq!(wallet.balance(to) - before.0 + fee, call.payout.cumulative - before.2);
-    assert_eq!(wallet.balance(relayer) - before.1, fee);
-    assert!(matches!(wallet.refusal(&call), HubWallet::HubWalletErrors::AlreadyPaid(_)), "once");
+    let fee = U256::from(10_u128.pow(15));
+    let to = text(&claim["payout"]["to"]).parse().unwrap();
+    let claimed: U256 = text(&claim["payout"]["cumulative"]).parse().unwrap();
+    let before = (wallet.balance(to), wallet.paid_to(address(&world.address(1).parse().unwrap())));
+    relay(&["--fee", "0.0011"]).fails(4, &["a fee of 0.0011 SNM is more than may be kept"]);
+    assert!(relay(&[]).ok().contains("fee          0.001 SNM to"));
+    assert_eq!(wallet.balance(to) - before.0 + fee, claimed - before.1);
+    assert_eq!(wallet.balance(relayer), fee);
+    relay(&[]).fails(4, &["SNM already"]);
     let next = self::tree(&settled(&opening, &chain));
     assert!(next.total() > tree.total());
-    let all: Vec<usize> = (0..next.lines().len()).collect();
-    wallet.relay(&next.multiproof(&all).unwrap().settle(0)).unwrap();
+    let _ = settle().ok();
     for line in next.lines() {
         assert_eq!(wallet.paid_to(address(&line.device)), sosna_contracts::amount(line.cumulative));
     }
