@@ -1,7 +1,8 @@
 //! The contracts as Rust sees them.
 //!
 //! Duties: typed calls, answers, events and errors of every contract ([`bindings`]), the tree of payouts that a period's
-//! root is over ([`payouts`]), and what has to be sent to set all of it up on a chain ([`deployment`]).
+//! root is over ([`payouts`]), what has to be sent to set all of it up on a chain ([`deployment`]), and transactions that
+//! a key of ours signs ([`transaction`]).
 //!
 //! It must never speak to a network: who asks a chain, which one and whom to believe is the hub's and the device's
 //! affair, and they ask in different ways.
@@ -9,6 +10,7 @@
 pub mod bindings;
 pub mod deployment;
 pub mod payouts;
+pub mod transaction;
 
 use alloy_primitives::U256;
 use sosna_protocol::{Address, Amount, Hash, eip712};

@@ -2,13 +2,14 @@
 
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolCall;
+use serde_json::Value;
 use sosna_contracts::bindings::{HubWallet, HubWalletFactory, SNM};
 use sosna_host::identity::IdentityKey;
 use sosna_protocol::{eip712::Domain, identity::Sign as _};
 use xtask::chain::{ChainError, DevChain};
 use xtask::paths::Tree;
 
-use crate::world::World;
+use crate::{program::Done, world::World};
 
 /// What a wallet gets: more than any test commits.
 const FUNDS: u128 = 1_000_000 * 10_u128.pow(18);
@@ -29,6 +30,15 @@ pub fn chain(test: &str) -> Option<DevChain> {
     }
 }
 
+/// Somebody with ether, and nothing else to do with anybody, at the command line.
+#[derive(Debug)]
+pub struct Anybody {
+    /// Their account.
+    pub account: Address,
+    key: String,
+    endpoint: String,
+}
+
 /// A hub with a registered wallet.
 #[derive(Debug)]
 pub struct Wallet<'a> {
@@ -38,6 +48,37 @@ pub struct Wallet<'a> {
     pub hub: IdentityKey,
     /// Its address.
     pub at: Address,
+}
+
+impl Anybody {
+    /// One whose key is in a world's folder.
+    ///
+    /// # Panics
+    /// When the chain fails.
+    #[must_use]
+    pub fn new(world: &World, chain: &DevChain) -> Self {
+        let key = world.dir().join("anybody.key");
+        let account = sosna_contracts::address(&IdentityKey::load_or_create(&key).unwrap().address());
+        chain.adopt(account).unwrap();
+        Self { account, key: key.display().to_string(), endpoint: chain.url().to_owned() }
+    }
+
+    /// `sosna payouts` with these arguments.
+    #[must_use]
+    pub fn payouts(&self, world: &World, arguments: &[&str]) -> Done {
+        let line = [&["payouts"], arguments, &["--endpoint", &self.endpoint, "--key", &self.key]].concat();
+        world.cli(&world.admin(), &line)
+    }
+
+    /// Has something relayed that a device has signed.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn relay(&self, world: &World, signed: &Value, arguments: &[&str]) -> Done {
+        std::fs::write(world.dir().join("signed.json"), signed.to_string()).unwrap();
+        self.payouts(world, &[&["relay", "signed.json"], arguments].concat())
+    }
 }
 
 impl<'a> Wallet<'a> {

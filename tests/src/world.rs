@@ -479,15 +479,15 @@ impl World {
         serde_json::from_str(done.ok()).unwrap()
     }
 
-    /// A claim that a device signs (`sosna-agent wallet claim`).
+    /// What a device signs for the chain (`sosna-agent wallet claim` or `payee`).
     ///
     /// # Panics
     /// When it signs none.
     #[must_use]
     #[track_caller]
-    pub fn agent_claim(&self, place: usize, options: &[&str]) -> Value {
+    pub fn agent_signs(&self, place: usize, what: &[&str]) -> Value {
         let mut command = Command::new(built("sosna-agent"));
-        command.args(["wallet", "claim"]).args(options).arg("--data").arg(&self.agents[place].data);
+        command.arg("wallet").args(what).args(["--days", "3650"]).arg("--data").arg(&self.agents[place].data);
         serde_json::from_str(self.run(&mut command).ok()).unwrap()
     }
 

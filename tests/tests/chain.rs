@@ -13,7 +13,7 @@ use sosna_contracts::{
 use sosna_protocol::Amount;
 use sosna_tests::{
     books::{all_held, items, text, units},
-    chain::{Wallet, chain},
+    chain::{Anybody, Wallet, chain},
     node::FaultyNode,
     opening::{Opening, prepare},
     world::World,
@@ -93,12 +93,15 @@ fn vouchers_become_a_root_and_anybody_settles_by_it() {
     let seen = seen.ok();
     assert!(seen.contains("registered") && seen.contains("CLAIMABLE") && !seen.contains("TROUBLE"), "{seen}");
 
-    // Somebody settles for all.
-    let all: Vec<usize> = (0..tree.lines().len()).collect();
-    wallet.relay(&tree.multiproof(&all).unwrap().settle(0)).unwrap();
+    // Somebody settles for all, once.
+    let anybody = Anybody::new(world, &chain);
+    let settle = || anybody.payouts(world, &["settle"]);
+    let done = settle();
+    assert!(done.ok().starts_with(&format!("paid         {} SNM to 2 devices", tree.total())), "{done}");
     for line in tree.lines() {
         assert_eq!(wallet.balance(address(&line.device)), sosna_contracts::amount(line.cumulative));
     }
+    assert!(settle().ok().starts_with("nothing is owed: each of 2 devices"));
     world.until("the hub sees it", || units(&shown(world)["state"]["paid"]) == tree.total().units());
 
     // More work: the next root is over sums that have grown, and pays the difference.
@@ -122,36 +125,20 @@ fn vouchers_become_a_root_and_anybody_settles_by_it() {
     wallet.relay(&redeem).unwrap();
     assert_eq!(wallet.balance(device), cumulative);
     // The other signs where its own goes; somebody brings that for a fee.
-    let claim = world.agent_claim(1, &["--fee", "0.001", "--days", "3650"]);
-    let payout = &claim["payout"];
-    let number = |value: &Value| -> U256 { text(value).parse().unwrap() };
+    let claim = world.agent_signs(1, &["claim", "--fee", "0.001"]);
+    let relay = |more: &[&str]| anybody.relay(world, &claim, more);
     let fee = U256::from(10_u128.pow(15));
-    let call = HubWallet::claimVoucherCall {
-        payout: HubWallet::Payout {
-            wallet: text(&payout["wallet"]).parse().unwrap(),
-            device: text(&payout["device"]).parse().unwrap(),
-            to: text(&payout["to"]).parse().unwrap(),
-            cumulative: number(&payout["cumulative"]),
-            maxFee: number(&payout["maxFee"]),
-            deadline: U256::from(payout["deadline"].as_u64().unwrap()),
-        },
-        signature: text(&claim["signature"]).parse().unwrap(),
-        receipts: text(&claim["receipts"]).parse().unwrap(),
-        hubSignature: text(&claim["hubSignature"]).parse().unwrap(),
-        fee,
-    };
-    let (to, relayer) = (call.payout.to, chain.people.relayer);
-    let before = (wallet.balance(to), wallet.balance(relayer), wallet.paid_to(call.payout.device));
-    let dearer = HubWallet::claimVoucherCall { fee: fee + U256::from(1), ..call.clone() };
-    assert!(matches!(wallet.refusal(&dearer), HubWallet::HubWalletErrors::FeeTooHigh(_)));
-    wallet.relay(&call).unwrap();
-    assert_eq!(wallet.balance(to) - before.0 + fee, call.payout.cumulative - before.2);
-    assert_eq!(wallet.balance(relayer) - before.1, fee);
-    assert!(matches!(wallet.refusal(&call), HubWallet::HubWalletErrors::AlreadyPaid(_)), "once");
+    let to = text(&claim["payout"]["to"]).parse().unwrap();
+    let claimed: U256 = text(&claim["payout"]["cumulative"]).parse().unwrap();
+    let before = (wallet.balance(to), wallet.paid_to(address(&world.address(1).parse().unwrap())));
+    relay(&["--fee", "0.0011"]).fails(4, &["a fee of 0.0011 SNM is more than may be kept"]);
+    assert!(relay(&[]).ok().contains("fee          0.001 SNM to"));
+    assert_eq!(wallet.balance(to) - before.0 + fee, claimed - before.1);
+    assert_eq!(wallet.balance(anybody.account), fee);
+    relay(&[]).fails(4, &["SNM already"]);
     let next = self::tree(&settled(&opening, &chain));
     assert!(next.total() > tree.total());
-    let all: Vec<usize> = (0..next.lines().len()).collect();
-    wallet.relay(&next.multiproof(&all).unwrap().settle(0)).unwrap();
+    let _ = settle().ok();
     for line in next.lines() {
         assert_eq!(wallet.paid_to(address(&line.device)), sosna_contracts::amount(line.cumulative));
     }

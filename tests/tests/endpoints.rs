@@ -11,7 +11,7 @@ use sosna_contracts::{
 };
 use sosna_tests::{
     books::{all_held, items, text, units},
-    chain::{Wallet, chain},
+    chain::{Anybody, Wallet, chain},
     node::{Fault, FaultyNode},
     opening::{Opening, prepare},
     world::World,
@@ -71,6 +71,16 @@ fn a_device_sees_for_itself_whether_its_hub_can_pay() {
     chain.mine(3).unwrap();
     world.until("newer blocks", || seen(world)["block"].as_u64().is_some_and(|now| now >= block + 3));
     assert_eq!(units(&seen(world)["unbacked"]), 0);
+
+    // To whom the device is paid in bulk is its own word, once.
+    let payee = world.agent_signs(0, &["payee", "--share", "20"]);
+    let anybody = Anybody::new(world, &chain);
+    assert!(anybody.relay(world, &payee, &[]).ok().contains("may keep 2.0 % of each payment"));
+    let device = address(&world.address(0).parse().unwrap());
+    assert_eq!(wallet.ask(&HubWallet::accountOfCall { device }).sharePerMille, U256::from(20));
+    anybody.relay(world, &payee, &[]).fails(4, &["it has been used"]);
+    world.until("it sees that", || seen(world)["payee_nonce"] == 1);
+    assert_eq!(world.agent_signs(0, &["payee"])["payee"]["nonce"], 1);
 
     // The root's line: the device holds what it will be paid by.
     world.until("the line of a root over all of it", || {
@@ -138,25 +148,13 @@ fn a_device_sees_for_itself_whether_its_hub_can_pay() {
     until_seen(world, true, "the DAO suspects");
     let job = opening.submit(&[], &["echo", "never"]);
     until_refused(world, &job, "wallet");
-    let claim = world.agent_claim(0, &["--by-root", "--days", "3650"]);
-    let payout = &claim["payout"];
-    let call = HubWallet::claimCall {
-        payout: HubWallet::Payout {
-            wallet: text(&payout["wallet"]).parse().unwrap(),
-            device: text(&payout["device"]).parse().unwrap(),
-            to: text(&payout["to"]).parse().unwrap(),
-            cumulative: text(&payout["cumulative"]).parse().unwrap(),
-            maxFee: U256::ZERO,
-            deadline: U256::from(payout["deadline"].as_u64().unwrap()),
-        },
-        signature: text(&claim["signature"]).parse().unwrap(),
-        proof: items(&claim["proof"]).iter().map(|hash| text(hash).parse().unwrap()).collect(),
-        count: U256::from(claim["count"].as_u64().unwrap()),
-        fee: U256::ZERO,
-    };
-    wallet.relay(&call).unwrap();
-    let device = address(&world.address(0).parse().unwrap());
-    assert_eq!(wallet.balance(device), call.payout.cumulative);
+    let claim = world.agent_signs(0, &["claim", "--by-root", "--fee", "0.01"]);
+    let done = anybody.relay(world, &claim, &[]);
+    assert!(done.ok().contains("fee          0.01 SNM to"), "{done}");
+    let cumulative: U256 = text(&claim["payout"]["cumulative"]).parse().unwrap();
+    assert_eq!(wallet.balance(device) + wallet.balance(anybody.account), cumulative);
+    assert_eq!(wallet.balance(anybody.account), U256::from(10_u64.pow(16)));
+    anybody.relay(world, &claim, &[]).fails(4, &["SNM already"]);
     world.until("it sees what it was paid", || {
         seen(world)["paid"] == world.agent_status(0)["earnings"]["voucher"]
     });

@@ -1,12 +1,23 @@
 //! What can be written on the command line, and what `--help` says about it.
 
+mod hubs;
+mod owner;
+mod payouts;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use sosna_api::{
     job::{JobState, Verification},
-    text::{AddressText, AmountText, ArchText, NetworkText, StreamText},
+    text::{AmountText, ArchText, NetworkText, StreamText},
 };
+
+pub use hubs::{
+    DescribeArgs, DescriptionArgs, HubsCommand, HubsListArgs, HubsShowArgs, PaydayArgs, RegisterArgs,
+    WithdrawArgs, Withdrawal,
+};
+pub use owner::{KeyArgs, OwnerCommand};
+pub use payouts::{PayoutsArgs, PayoutsCommand, RelayArgs, SettleArgs};
 
 use crate::{connect::ConnectArgs, image::ImageArg, job, job::InputArg, quantity};
 
@@ -149,11 +160,29 @@ time after a job's end (30 days unless the operator chose another).")]
   sosna wallet
   sosna wallet --json | jq -r .trouble")]
     Wallet(ListArgs),
-    /// Show what devices are owed by the newest root on the chain, checked against it
-    #[command(after_help = "Examples:
+    /// Show what devices are owed by the newest root on the chain, checked against it; have it paid
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
   sosna payouts                      # everybody's; its sum and root are reckoned anew
-  sosna payouts 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --json   # one device's, with its proof")]
+  sosna payouts 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --json   # one device's, with its proof
+  sosna payouts settle               # pay whoever is owed something
+  sosna payouts relay claim.json     # what a device has signed"
+    )]
     Payouts(PayoutsArgs),
+    /// Hubs on the chain: list them, give one a wallet, look after it
+    #[command(after_help = "Examples:
+  sosna hubs list
+  sosna hubs show 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
+  sosna hubs register --help
+
+The chain is named by --endpoint and --factory, or SOSNA_ENDPOINT and SOSNA_FACTORY; the key that
+signs by --key or SOSNA_KEY.")]
+    Hubs {
+        /// What to do.
+        #[command(subcommand)]
+        command: HubsCommand,
+    },
 }
 
 const SUBMIT_HELP: &str = r#"Examples:
@@ -451,85 +480,6 @@ fn label(text: &str) -> Result<(String, String), String> {
         (key, Some(value)) => Ok((key, value)),
         _ => Err("write K=V".to_owned()),
     }
-}
-
-/// `sosna owner`.
-#[derive(Debug, Subcommand)]
-pub enum OwnerCommand {
-    /// Show your owner's address; the first time, make the key
-    #[command(after_help = "Examples:
-  sosna owner key
-  sosna owner key --key ./second.key
-
-The key is kept in ~/.config/sosna/owner.key, readable by you alone. Who has it owns your
-devices: keep a copy where only you can get it.")]
-    Key {
-        /// Where the key is, if not in the usual place.
-        #[command(flatten)]
-        key: KeyArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print a join token for your devices, signed with your key
-    #[command(after_help = "Examples:
-  sosna owner delegate > join-token
-  sosna owner delegate --uses 4 --ttl 1h --label region=eu")]
-    Delegate {
-        /// How many devices may use it
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-        uses: u32,
-        /// How long it holds: 90s, 5m, 2h
-        #[arg(long, value_name = "T", default_value = "24h", value_parser = quantity::duration)]
-        ttl: Duration,
-        /// A label for devices that use it (repeatable)
-        #[arg(long = "label", value_name = "K=V", value_parser = label)]
-        labels: Vec<(String, String)>,
-        /// Where the key is, if not in the usual place.
-        #[command(flatten)]
-        key: KeyArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Let an owner count as one of their own (operators)
-    #[command(after_help = "Examples:
-  sosna owner admit 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
-
-The hub need not have heard of the owner yet: owners tell their address (`sosna owner key`).")]
-    Admit {
-        /// The owner's address
-        address: AddressText,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// List owners (operators)
-    #[command(after_help = "Examples:
-  sosna owner list --json")]
-    List {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Where an owner's key is.
-#[derive(Debug, Args)]
-pub struct KeyArgs {
-    /// The key's file, if not ~/.config/sosna/owner.key
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
-}
-
-/// `sosna payouts`.
-#[derive(Debug, Args)]
-pub struct PayoutsArgs {
-    /// Only this device's address, with its proof
-    pub device: Option<AddressText>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `sosna ledger`.

@@ -5,7 +5,7 @@ use std::io;
 use sosna_api::{Code, Problem};
 use sosna_host::{file::FileError, identity::IdentityError, report::Exit, tls::TlsError, token::TokenError};
 
-use crate::{image::ImageError, job::DraftError, results::ResultsError};
+use crate::{chain::ChainError, image::ImageError, job::DraftError, results::ResultsError};
 
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,9 @@ pub enum Error {
     /// What came back.
     #[error(transparent)]
     Results(#[from] ResultsError),
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
     /// The owner's key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -117,6 +120,9 @@ pub enum Error {
     /// The hub contradicts itself, or what is pinned.
     #[error("{0}")]
     Contradiction(String),
+    /// What cannot be done as things stand.
+    #[error("{0}")]
+    Refused(String),
     /// A name that fits nothing.
     #[error("{0}")]
     NotFound(String),
@@ -144,8 +150,9 @@ impl Error {
             | Self::Usage(_)
             | Self::Token(_) => Exit::Usage,
             Self::NoAnswer { .. } | Self::NotAHub { .. } => Exit::NoAnswer,
-            Self::Untrusted { .. } | Self::Contradiction(_) => Exit::Refused,
+            Self::Untrusted { .. } | Self::Contradiction(_) | Self::Refused(_) => Exit::Refused,
             Self::NotFound(_) => Exit::NotFound,
+            Self::Chain(error) => error.exit(),
             Self::Image(error) => error.exit(),
             Self::Draft(error) => error.exit(),
             Self::Results(ResultsError::Missing { .. }) => Exit::NotFound,

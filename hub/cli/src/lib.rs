@@ -1,9 +1,11 @@
-//! The command line of buyers, owners and operators: a client of the hub's REST interface.
+//! The command line of buyers, owners and operators: a client of the hub's REST interface, and of the chain on which
+//! hubs' wallets are.
 //!
 //! It must never speak to a device, keep state beyond a token and an owner's key, or trust what it fetches without
 //! comparing it with its digest.
 
 pub mod args;
+pub mod chain;
 pub mod client;
 pub mod commands;
 pub mod connect;

@@ -80,6 +80,25 @@ pub fn task_bar(total: u64) -> ProgressBar {
     bar
 }
 
+/// A bar of things that are counted, by their name; invisible where there is no terminal.
+#[must_use]
+pub fn count_bar(what: &'static str, total: u64) -> ProgressBar {
+    let bar = bar(total, "{spinner} {bar:32.green/dim} {pos}/{len} {msg}  {elapsed}").with_message(what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bar
+}
+
+/// Says that something is waited for; invisible where there is no terminal.
+#[must_use]
+pub fn spinner(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
+    let bar = bars().add(ProgressBar::new_spinner());
+    bar.set_style(style.expect("the templates are ours and good"));
+    bar.set_message(what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bar
+}
+
 fn bar(total: u64, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("the templates are ours and good");
     let bar = bars().add(ProgressBar::new(total));

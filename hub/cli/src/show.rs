@@ -1,5 +1,7 @@
 //! Tables and pages for people.
 
+mod hubs;
+
 use std::io::IsTerminal as _;
 
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
@@ -14,6 +16,8 @@ use sosna_api::{
     wallet::{PayoutList, PayoutProof, Wallet},
 };
 use sosna_host::clock::{Clock as _, SystemClock};
+
+pub use hubs::{entries, owed, state};
 
 use crate::quantity::{show_duration, show_size};
 
@@ -47,9 +51,27 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// A text from strangers for a terminal: what would steer it is written out.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    // Marks that turn the direction of writing make one text look like another.
+    let steers = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let write =
+        |letter: char| if steers(letter) { letter.escape_default().to_string() } else { letter.into() };
+    text.chars().map(write).collect()
+}
+
 /// How long ago, in words.
 fn ago(at_ms: u64) -> String {
-    match SystemClock::default().now_ms().checked_sub(at_ms) {
+    ago_by(at_ms, SystemClock::default().now_ms())
+}
+
+/// The same by another clock.
+fn ago_by(at_ms: u64, now_ms: u64) -> String {
+    match now_ms.checked_sub(at_ms) {
         None | Some(0..1000) => "now".to_owned(),
         Some(age) => {
             let text = show_duration(age);
@@ -61,8 +83,13 @@ fn ago(at_ms: u64) -> String {
 
 /// When, before or after now, in words.
 fn when(at_ms: u64) -> String {
-    match at_ms.checked_sub(SystemClock::default().now_ms()) {
-        None | Some(0) => ago(at_ms),
+    when_by(at_ms, SystemClock::default().now_ms())
+}
+
+/// The same by another clock.
+fn when_by(at_ms: u64, now_ms: u64) -> String {
+    match at_ms.checked_sub(now_ms) {
+        None | Some(0) => ago_by(at_ms, now_ms),
         Some(left) => {
             let text = show_duration(left);
             format!("in {}", text.split(' ').next().unwrap_or(&text))
@@ -80,7 +107,8 @@ fn or_dash(text: Option<impl std::fmt::Display>) -> String {
 }
 
 /// `key  value` lines, the values aligned; without those that have none.
-fn facts(pairs: &[(&str, String)]) -> String {
+#[must_use]
+pub fn facts(pairs: &[(&str, String)]) -> String {
     let shown: Vec<_> = pairs.iter().filter(|(_, value)| !value.is_empty()).collect();
     let width = shown.iter().map(|(key, _)| key.len()).max().unwrap_or_default();
     shown.iter().map(|(key, value)| format!("{key:width$}  {value}")).collect::<Vec<_>>().join("\n")

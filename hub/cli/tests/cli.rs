@@ -86,15 +86,19 @@ async fn start() -> (ScriptedHub, Person) {
 async fn help_fits_on_a_screen_and_names_every_command() {
     let person = Person { home: tempfile::tempdir().unwrap(), hub: None, token: None };
     let help = person.does(&["--help"]).await;
-    for word in ["login", "run", "submit", "jobs", "logs", "results", "cancel", "devices", "owner", "ledger"]
-    {
+    let words = ["login", "run", "submit", "jobs", "logs", "results", "cancel", "devices", "owner", "ledger"];
+    for word in words.into_iter().chain(["wallet", "payouts", "hubs"]) {
         assert!(help.lines().any(|line| line.trim_start().starts_with(word)), "{word}");
     }
-    for command in ["run", "submit", "results", "device", "owner", "ledger", "login", "logs"] {
-        let help = person.does(&[command, "--help"]).await;
-        assert!(help.contains("Examples:"), "{command}");
+    let alone = ["run", "submit", "results", "device", "owner", "ledger", "login", "logs", "payouts", "hubs"];
+    let of_hubs = ["list", "show", "register", "describe", "payday", "withdraw"].map(|word| ["hubs", word]);
+    let of_payouts = ["settle", "relay"].map(|word| ["payouts", word]);
+    let below = of_hubs.into_iter().chain(of_payouts).map(Vec::from);
+    for command in alone.into_iter().map(|word| vec![word]).chain(below) {
+        let help = person.does(&[&command[..], &["--help"]].concat()).await;
+        assert!(help.contains("Examples:"), "{command:?}");
         for line in help.lines() {
-            assert!(line.chars().count() <= 100 && !line.ends_with(' '), "{command}: `{line}`");
+            assert!(line.chars().count() <= 100 && !line.ends_with(' '), "{command:?}: `{line}`");
         }
     }
     assert!(person.does(&["--version"]).await.starts_with("sosna 0."));

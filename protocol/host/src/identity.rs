@@ -28,6 +28,12 @@ pub enum IdentityError {
         /// The file.
         path: String,
     },
+    /// A keystore lacks what it takes to open one.
+    #[error("{path} is not a whole Ethereum keystore of version 3")]
+    NotAKeystore {
+        /// The file.
+        path: String,
+    },
     /// A keystore's password is wrong, or the keystore is broken.
     #[error("the keystore cannot be opened with this password")]
     Keystore(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -113,12 +119,25 @@ impl IdentityKey {
     /// Opens an Ethereum keystore (version 3).
     ///
     /// # Errors
-    /// [`IdentityError::Keystore`].
+    /// [`IdentityError`].
     pub fn import_keystore(path: &Path, password: &str) -> Result<Self, IdentityError> {
+        require_whole(path)?;
         PrivateKeySigner::decrypt_keystore(path, password)
             .map(Self)
             .map_err(|error| IdentityError::Keystore(Box::new(error)))
     }
+}
+
+/// The library that opens keystores takes the lengths in it for granted, and panics where they are shorter.
+fn require_whole(path: &Path) -> Result<(), IdentityError> {
+    let not_whole = || IdentityError::NotAKeystore { path: path.display().to_string() };
+    let bytes = file::read_if_there(path)?.ok_or_else(not_whole)?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| not_whole())?;
+    let crypto = &value["crypto"];
+    let derived = crypto["kdfparams"]["dklen"].as_u64().unwrap_or_default();
+    let vector = crypto["cipherparams"]["iv"].as_str().unwrap_or_default();
+    let digits = vector.strip_prefix("0x").unwrap_or(vector).len();
+    if (32..=64).contains(&derived) && digits >= 32 { Ok(()) } else { Err(not_whole()) }
 }
 
 impl std::fmt::Debug for IdentityKey {
@@ -137,5 +156,41 @@ impl Sign for IdentityKey {
     fn sign(&self, digest: &Hash) -> Result<Signature, CannotSign> {
         let signature = self.0.sign_hash_sync(&B256::from(digest.0)).map_err(CannotSign)?;
         Ok(Signature(signature.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_whole_keystore_is_refused_before_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keystore.json");
+        let keystore = |dklen: u32, iv: &str| {
+            serde_json::json!({
+                "version": 3, "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6",
+                "crypto": {
+                    "cipher": "aes-128-ctr", "cipherparams": { "iv": iv }, "ciphertext": "00".repeat(32),
+                    "kdf": "pbkdf2", "mac": "00".repeat(32),
+                    "kdfparams": { "dklen": dklen, "c": 1, "prf": "hmac-sha256", "salt": "00".repeat(32) },
+                },
+            })
+        };
+        let open = |text: String| {
+            std::fs::write(&path, text).unwrap();
+            IdentityKey::import_keystore(&path, "").unwrap_err()
+        };
+        let whole = "00".repeat(16);
+        for text in ["", "{}", "[]", r#"{"crypto":{"kdfparams":{"dklen":"32"}}}"#] {
+            assert!(matches!(open(text.into()), IdentityError::NotAKeystore { .. }), "{text}");
+        }
+        for (dklen, iv) in [(8, whole.as_str()), (u32::MAX, &whole), (32, "00")] {
+            let error = open(keystore(dklen, iv).to_string());
+            assert!(matches!(error, IdentityError::NotAKeystore { .. }), "{dklen} {iv}");
+        }
+        // A whole one whose password is another.
+        assert!(matches!(open(keystore(32, &whole).to_string()), IdentityError::Keystore(_)));
     }
 }

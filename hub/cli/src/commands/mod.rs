@@ -1,10 +1,12 @@
 //! What each command does, one file a subject.
 
 mod devices;
+mod hubs;
 mod jobs;
 mod ledger;
 mod login;
 mod owner;
+mod payouts;
 mod run;
 mod wallet;
 
@@ -38,7 +40,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Owner { command } => owner::owner(connect, command).await.map(done),
         Command::Ledger(args) => ledger::ledger(&hub(connect)?, args).await.map(done),
         Command::Wallet(args) => wallet::wallet(&hub(connect)?, &args).await.map(done),
-        Command::Payouts(args) => wallet::payouts(&hub(connect)?, &args).await.map(done),
+        Command::Payouts(args) => payouts::payouts(connect, args).await.map(done),
+        Command::Hubs { command } => hubs::hubs(command).await.map(done),
     }
 }
 

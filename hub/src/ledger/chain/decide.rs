@@ -10,11 +10,12 @@ use sosna_contracts::{
     bindings::HubWallet,
     hash,
     payouts::{Line, Payouts},
+    transaction::Draft,
 };
 use sosna_protocol::Amount;
 use sosna_store::{Root, Transaction};
 
-use super::{Chain, ChainError, endpoints::Node, follow::Waiting, sign::Draft, view::View};
+use super::{Chain, ChainError, endpoints::Node, follow::Waiting, sign::sign, view::View};
 use crate::{error::HubError, hub::Hub};
 
 /// Gas that a root is given: it uses a third at most, and what it does not use is not paid for.
@@ -134,7 +135,7 @@ async fn post(
     let nonce = node.count(account, view.block).await?;
     let draft = draft(chain, &root, nonce, GAS, fees);
     // On disk, whole and signed, before anybody sees it.
-    let signed = draft.sign(&hub.key, 0, hub.now_ms()).map_err(ChainError::Sign)?;
+    let signed = sign(&draft, &hub.key, 0, hub.now_ms()).map_err(ChainError::Sign)?;
     let (mut kept, raw) = (signed.clone(), signed.raw);
     hub.change(move |tx, _| {
         Box::pin(async move {

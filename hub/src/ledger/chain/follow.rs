@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::B256;
 use alloy_rpc_types_eth::TransactionReceipt;
 use alloy_sol_types::SolEvent as _;
-use sosna_contracts::{address, bindings::HubWallet};
+use sosna_contracts::{address, bindings::HubWallet, transaction};
 use sosna_protocol::Hash;
 use sosna_store::{Transaction, TransactionState};
 
@@ -170,13 +170,13 @@ async fn offer_more(
     let (most, tip) = node.fees().await?;
     // Nodes take a replacement that offers a tenth more, of both.
     let least = before.fee.saturating_mul(MORE) / 8;
-    let tip = tip.max(sign::tip(&before.raw).unwrap_or_default().saturating_mul(MORE) / 8);
+    let tip = tip.max(transaction::tip(&before.raw).unwrap_or_default().saturating_mul(MORE) / 8);
     let fees = (most.max(least), tip);
     if let Some(trouble) = decide::too_dear(chain, fees.0) {
         return Ok(Waiting { trouble: Some(trouble) });
     }
     let draft = decide::draft(chain, &root, before.nonce, decide::GAS, (fees.0, fees.1.min(fees.0)));
-    let signed = draft.sign(&hub.key, root.id, hub.now_ms()).map_err(ChainError::Sign)?;
+    let signed = sign::sign(&draft, &hub.key, root.id, hub.now_ms()).map_err(ChainError::Sign)?;
     tracing::info!(
         nonce = signed.nonce,
         fee = signed.fee,

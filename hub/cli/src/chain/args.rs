@@ -1,0 +1,63 @@
+//! How a command is told which chain, and by which key.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use sosna_api::text::AddressText;
+
+use super::{ChainError, Node, Sender, key};
+use crate::quantity;
+
+/// Which chain, and which contracts there.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Chain")]
+pub struct ChainArgs {
+    /// The JSON-RPC address of a node of the chain
+    #[arg(long, value_name = "URL", env = "SOSNA_ENDPOINT", hide_env_values = true)]
+    pub endpoint: Option<String>,
+    /// The factory of hubs' wallets; registry and token are those that its wallets use
+    #[arg(long, value_name = "ADDRESS", env = "SOSNA_FACTORY", hide_env_values = true)]
+    pub factory: Option<AddressText>,
+}
+
+/// Whose transactions, and how patiently.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Signing")]
+pub struct SignArgs {
+    /// The key that signs and pays for gas: an Ethereum keystore (version 3), or a key's file that a program of
+    /// Sosna wrote [default: the owner's key of `sosna owner key`]
+    #[arg(long, value_name = "FILE", env = "SOSNA_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
+    /// A file with the keystore's password; otherwise SOSNA_KEY_PASSWORD, or it is asked for
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// How long a transaction may take to get into a block: 90s, 5m
+    #[arg(long, value_name = "T", default_value = "3m", value_parser = quantity::duration)]
+    pub wait: Duration,
+}
+
+// === impl ChainArgs ===
+
+impl ChainArgs {
+    /// The node, which was asked for its chain's number.
+    ///
+    /// # Errors
+    /// [`ChainError`] where there is none, or it does not answer.
+    pub async fn node(&self) -> Result<Node, ChainError> {
+        let url = self.endpoint.as_deref().filter(|url| !url.is_empty()).ok_or(ChainError::NoEndpoint)?;
+        Node::connect(url).await
+    }
+}
+
+// === impl SignArgs ===
+
+impl SignArgs {
+    /// What sends transactions of this key.
+    ///
+    /// # Errors
+    /// [`ChainError::Key`].
+    pub fn sender(&self, node: Node) -> Result<Sender, ChainError> {
+        let key = key::load(self.key.as_deref(), self.password_file.as_deref())?;
+        Ok(Sender::new(node, key, self.wait))
+    }
+}
