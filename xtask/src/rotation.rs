@@ -7,6 +7,11 @@ use std::sync::LazyLock;
 /// Set by `cargo xtask test --all`.
 pub const ALL: &str = "SOSNA_TEST_ALL";
 
+/// The kinds of devices beside PCs: their programs are compiled, and the machines boot, in every third run each. A PC's
+/// are in every run.
+pub const KINDS: &[&str] = &["arm64-uefi", "rpi", "armv7"];
+const KINDS_GROUP: &str = "kinds of devices beside PCs";
+
 /// What the turn goes by: the commit, so that a run can be repeated, and one that changes nothing tests the same.
 static COMMIT: LazyLock<String> = LazyLock::new(|| {
     let asked = Command::new("git").args(["rev-parse", "HEAD"]).output();
@@ -14,16 +19,48 @@ static COMMIT: LazyLock<String> = LazyLock::new(|| {
     String::from_utf8_lossy(&commit).trim().to_owned()
 });
 
+/// Whether everything is to run, and nothing takes turns.
+fn is_all() -> bool {
+    std::env::var_os(ALL).is_some_and(|value| value == "1")
+}
+
+/// The kind of device that has the turn; `None` where all have.
+#[must_use]
+pub fn kind() -> Option<&'static str> {
+    (!is_all()).then(|| KINDS[turn(&COMMIT, KINDS_GROUP, KINDS.len())])
+}
+
+/// Whether a test that is about one of [`KINDS`] is to run now. Whose turn it is instead is said.
+#[must_use]
+pub fn is_kinds_turn(kind: &str, test: &str) -> bool {
+    match self::kind() {
+        None => true,
+        Some(chosen) if chosen == kind => {
+            eprintln!("TURN {KINDS_GROUP}: at commit {} it is {kind}, one of {}", short(), KINDS.len());
+            true
+        }
+        Some(chosen) => {
+            eprintln!(
+                "SKIPPED {test}: of \"{KINDS_GROUP}\" each run has one, now {chosen}; {ALL}=1 runs all"
+            );
+            false
+        }
+    }
+}
+
+fn short() -> &'static str {
+    COMMIT.get(..10).unwrap_or("unknown")
+}
+
 /// Whether a test is to run now, of a group of which one does. Whose turn it is instead is said.
 #[must_use]
 pub fn has_turn(group: &str, test: &str, members: &[&str]) -> bool {
-    if std::env::var_os(ALL).is_some_and(|value| value == "1") {
+    if is_all() {
         return true;
     }
     let chosen = members[turn(&COMMIT, group, members.len())];
     if chosen == test {
-        let short = COMMIT.get(..10).unwrap_or("unknown");
-        eprintln!("TURN {group}: at commit {short} it is {test}, one of {}", members.len());
+        eprintln!("TURN {group}: at commit {} it is {test}, one of {}", short(), members.len());
         return true;
     }
     eprintln!("SKIPPED {test}: of \"{group}\" each run has one, now {chosen}; {ALL}=1 runs all");
@@ -40,9 +77,25 @@ fn turn(commit: &str, group: &str, members: usize) -> usize {
 }
 
 /// Tests that take turns, as `rotated! { "group"; name => function, argument; … }`: each becomes a test that calls its
-/// function with its own name and what follows. One group a module.
+/// function with its own name and what follows. One group a module. `"group" of "kind"` runs only when that kind of device
+/// has the turn among [`KINDS`].
 #[macro_export]
 macro_rules! rotated {
+    ($group:literal of $kind:literal; $($name:ident => $function:path $( , $argument:expr )*;)+) => {
+        /// Of these each run has one, when it is their kind's turn.
+        const MEMBERS: &[&str] = &[$(stringify!($name)),+];
+        $(
+            #[test]
+            fn $name() {
+                let name = stringify!($name);
+                if $crate::rotation::is_kinds_turn($kind, name)
+                    && $crate::rotation::has_turn($group, name, MEMBERS)
+                {
+                    $function(name $(, $argument)*);
+                }
+            }
+        )+
+    };
     ($group:literal; $($name:ident => $function:path $( , $argument:expr )*;)+) => {
         /// Of these each run has one.
         const MEMBERS: &[&str] = &[$(stringify!($name)),+];

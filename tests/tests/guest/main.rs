@@ -1,6 +1,6 @@
 //! Whole machines: an image with the real agent boots in QEMU from its file, through firmware and boot loader where the
-//! board has them, and lives on through what befalls devices. Each run has the first boot and the second of every board;
-//! what can go wrong takes turns (`SOSNA_TEST_ALL=1` runs all of it).
+//! board has them, and lives on through what befalls devices. Each run has a PC's first boot and its second, and one
+//! thing that can go wrong with it; boards with ARM processors take turns, whole (`SOSNA_TEST_ALL=1` runs all of it).
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod clocks;
@@ -48,7 +48,7 @@ mod arm {
     const BOARD: &str = "arm64-uefi";
 
     xtask::rotated! {
-        "faults of an ARM machine";
+        "faults of an ARM machine" of "arm64-uefi";
         arm_meets_its_hub_later => network::meets_its_hub_later, BOARD;
         arm_without_an_answer_to_dhcp_says_so => network::hears_nothing, BOARD;
         arm_with_worse_rot_waits_for_its_owner => data::rots_more, BOARD;
@@ -63,7 +63,7 @@ mod pi {
     const BOARD: &str = "rpi";
 
     xtask::rotated! {
-        "faults of a Raspberry Pi";
+        "faults of a Raspberry Pi" of "rpi";
         pi_meets_its_hub_later => network::meets_its_hub_later, BOARD;
         pi_without_a_card_says_so => network::has_no_card, BOARD;
         pi_without_an_answer_to_dhcp_says_so => network::hears_nothing, BOARD;

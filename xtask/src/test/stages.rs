@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{contracts, report};
 use crate::dist::{self, Architecture, DistError};
 use crate::exec;
+use crate::rotation;
 use crate::stage::{LONGEST, Outcome, Run, Stage, StageError};
 use crate::tools::bare::{self, Bare};
 use crate::tools::cargo::{CARGO_DENY, Found};
@@ -115,16 +116,22 @@ fn demo_vm(run: &mut Run<'_>) -> Result {
     Ok(Outcome::when(good, "the demo with machines did not show what it is to show"))
 }
 
-/// What images are made of; the tests that boot them come after it. 32-bit ARM, which no test boots, takes turns.
+/// What images are made of; the tests that boot them come after it. Those for ARM are made when a test needs them: the
+/// kinds of devices beside PCs take turns ([`rotation::KINDS`]).
 fn programs(run: &mut Run<'_>) -> Result {
     let Some(here) = Architecture::here() else {
         return Ok(Outcome::Skipped("no device's programs are made for this kind of processor".into()));
     };
-    let commit = last_digit_of_commit(run);
-    let turn = commit.is_some_and(|digit| digit % 2 == 0);
+    let turn = rotation::kind().filter(|_| !run.all && !run.named);
     for architecture in Architecture::ALL {
-        if architecture == Architecture::Armv7 && !run.all && !turn {
-            run.step("armv7 is built at every second commit, by the last digit of its hash, and with --all");
+        let is_needed = match (architecture, turn) {
+            (_, None) | (Architecture::X86_64, _) => true,
+            (Architecture::Armv7, Some(kind)) => kind == "armv7",
+            (Architecture::Aarch64, Some(kind)) => kind != "armv7",
+        };
+        if architecture != here && !is_needed {
+            let kind = turn.unwrap_or_default();
+            run.step(&format!("not {architecture}: the turn is {kind}'s at this commit; --all builds all"));
             continue;
         }
         let line = run.line;

@@ -24,6 +24,14 @@ pub struct CargoTool {
 pub const CARGO_DENY: CargoTool =
     CargoTool { name: "cargo-deny", version: "0.20.2", install: &["--no-default-features"] };
 
+/// How tools are compiled: they run for seconds, and optimising them takes minutes.
+const QUICKLY: [(&str, &str); 4] = [
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "256"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+];
+
 /// What a tool is to be started as.
 #[derive(Debug)]
 pub enum Found {
@@ -50,7 +58,8 @@ impl CargoTool {
             .arg("--root")
             .arg(tree.tools())
             .arg("--target-dir")
-            .arg(tree.tools().join("build"));
+            .arg(tree.tools().join("build"))
+            .envs(QUICKLY);
         Found::Install(Box::new(command))
     }
 
