@@ -9,6 +9,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use sosna_host::{
     clock::{Clock as _, SystemClock},
+    memory,
     report::{self, Exit},
     telemetry,
     token::JoinToken,
@@ -199,9 +200,10 @@ pub fn main(hooks: impl FnOnce() -> Hooks) -> ExitCode {
         }
     };
     let done = match cli.command {
-        Command::Run(arguments) => serve(arguments, hooks),
-        Command::Status { place, json } => show_status(&place, json),
-        Command::Wallet { command } => wallet(command),
+        Command::Run(arguments) => with_key(|| serve(arguments, hooks)),
+        Command::Status { place, json } => with_key(|| show_status(&place, json)),
+        Command::Wallet { command } => with_key(|| wallet(command)),
+        // It knows no key, and is debugged as other runtimes are.
         Command::Oci { arguments } => return oci(arguments),
     };
     match done {
@@ -211,6 +213,15 @@ pub fn main(hooks: impl FnOnce() -> Hooks) -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Whatever has the device's key in memory.
+fn with_key(act: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    memory::keep_private().map_err(|error| Failure {
+        text: format!("the device's key cannot be kept out of core files: {error}"),
+        exit: Exit::Failed,
+    })?;
+    act()
 }
 
 fn load(place: &Place) -> Result<sosna_host::config::Loaded<AgentConfig>, Failure> {

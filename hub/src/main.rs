@@ -5,7 +5,10 @@ mod commands;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use sosna_host::report::{self, Exit};
+use sosna_host::{
+    memory,
+    report::{self, Exit},
+};
 
 use crate::commands::CommandError;
 
@@ -118,6 +121,10 @@ fn main() -> ExitCode {
         return Exit::Failed.into();
     }
     let cli = Cli::parse();
+    if let Err(error) = memory::keep_private() {
+        eprintln!("sosna-hub: the hub's key cannot be kept out of core files: {error}");
+        return Exit::Failed.into();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

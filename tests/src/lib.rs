@@ -10,5 +10,6 @@ pub mod node;
 pub mod opening;
 pub mod program;
 pub mod registry;
+pub mod secrets;
 mod work;
 pub mod world;

@@ -88,6 +88,16 @@ impl Program {
         self.end();
     }
 
+    /// A signal of those by which programs crash, and its end.
+    ///
+    /// # Panics
+    /// When it goes on.
+    pub fn crash(mut self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+        let status = self.wait(FAREWELL);
+        assert!(!status.success(), "it did not crash ({status}):\n{}", self.said());
+    }
+
     /// SIGTERM, and waits for an orderly end.
     ///
     /// # Panics

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -194,6 +195,14 @@ impl World {
         self.hub.take().unwrap().kill();
     }
 
+    /// The hub crashes.
+    ///
+    /// # Panics
+    /// When none runs.
+    pub fn crash_hub(&mut self, signal: Signal) {
+        self.hub.take().unwrap().crash(signal);
+    }
+
     /// An orderly end of the hub.
     ///
     /// # Panics
@@ -316,6 +325,14 @@ impl World {
     /// When it does not run.
     pub fn kill_agent(&mut self, place: usize) {
         self.agents[place].program.take().unwrap().kill();
+    }
+
+    /// A device's agent crashes.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn crash_agent(&mut self, place: usize, signal: Signal) {
+        self.agents[place].program.take().unwrap().crash(signal);
     }
 
     /// A device's machine is gone for good: agent, containers and all they had.

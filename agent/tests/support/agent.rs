@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -37,8 +38,24 @@ fn run(data: &Path, token: Option<&str>) -> Command {
     command
 }
 
+/// Data folders of agents that were started: no frame has the key that is in one of them.
+static STARTED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// That a frame has no agent's key in it, as bytes or as text.
+pub fn assert_no_key_in(frame: &[u8]) {
+    for data in STARTED.lock().unwrap().iter() {
+        let Ok(text) = std::fs::read(data.join("identity.key")) else { continue };
+        let stored: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let hex = stored["key"].as_str().unwrap();
+        let bytes = hex.parse::<sosna_protocol::Hash>().unwrap().0;
+        let has = |needle: &[u8]| frame.windows(needle.len()).any(|window| window == needle);
+        assert!(!has(&bytes) && !has(hex.as_bytes()), "a frame has the key of {}", data.display());
+    }
+}
+
 impl Agent {
     pub fn start(data: &Path, token: Option<&str>) -> Self {
+        STARTED.lock().unwrap().push(data.to_owned());
         let process = run(data, token).stdin(Stdio::null()).spawn().unwrap();
         Self { data: data.to_owned(), process }
     }

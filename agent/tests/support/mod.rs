@@ -206,6 +206,7 @@ impl ScriptedHub {
             };
             assert_eq!(shard, sosna_protocol::topic::shard_of(&device));
             let bytes: &'static [u8] = Box::leak(payload.into_boxed_slice());
+            agent::assert_no_key_in(bytes);
             let frame = Frame::decode(bytes).unwrap();
             if kind == Kind::Log {
                 return Heard { device, kind, counter: 0, epoch: 0, bytes };

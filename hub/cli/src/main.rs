@@ -4,10 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use sosna::{args::Cli, commands};
-use sosna_host::report;
+use sosna_host::{memory, report};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = memory::keep_private() {
+        eprintln!("sosna: keys cannot be kept out of core files: {error}");
+        return report::Exit::Failed.into();
+    }
     // The one provider of cryptography in this process; a second installation cannot happen here.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -11,6 +11,7 @@ pub mod content;
 pub mod file;
 pub mod identity;
 pub mod manifest;
+pub mod memory;
 pub mod report;
 pub mod retry;
 pub mod seal;

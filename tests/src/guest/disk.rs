@@ -14,6 +14,8 @@ use sosna_image::inspect::{BootImage, Image};
 use xtask::paths::Tree;
 use xtask::tools::programs;
 
+use crate::secrets::Needle;
+
 /// A disk image.
 #[derive(Debug)]
 pub struct Disk(PathBuf);
@@ -166,6 +168,20 @@ impl Disk {
             said.push_str(&String::from_utf8_lossy(&done.stdout));
         }
         said
+    }
+
+    /// That the device's key is on its data area and nowhere else, such as on the partition that any card reader shows.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn assert_key_is_on_data_alone(&self) {
+        let needle = Needle::of_file(self.debugfs(&["cat agent/identity.key"]).as_bytes());
+        let (start, bytes) = self.partition(DATA);
+        assert!(needle.is_in_part(&self.0, start..start + bytes), "the key is not found where it must be");
+        let end = self.0.metadata().unwrap().len();
+        for other in [0..start, start + bytes..end] {
+            assert!(!needle.is_in_part(&self.0, other.clone()), "the key lies at {other:?} of the disk");
+        }
     }
 
     /// Removes a partition from the table; what is on it stays.

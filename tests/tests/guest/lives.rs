@@ -27,6 +27,7 @@ fn lives_twice(test: &str, board: &str) {
     }
     scene.turn_off();
     assert!(!scene.guest.disk.has_boot_file("sosna/join"), "the token is still there");
+    scene.guest.disk.assert_key_is_on_data_alone();
     scene.opening.world.until("the hub misses it", || scene.device()["online"] == false);
 
     assert!(scene.guest.start());
