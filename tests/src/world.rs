@@ -182,6 +182,19 @@ impl World {
         self.admin = fs::read_to_string(data.join("admin.token")).unwrap().trim().to_owned();
     }
 
+    /// Starts another hub beside the one that runs, with the same settings, on `data` and ports of its own.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_other_hub(&self, data: &Path) -> Program {
+        let mut command = self.hub_command(data);
+        for port in ["HTTP", "MAIN", "BOOTSTRAP", "CONTENT"] {
+            command.env(format!("SOSNA_HUB_PORTS_{port}"), free_port().to_string());
+        }
+        Program::start(command.arg("serve"), &self.dir().join("other-hub.log"))
+    }
+
     /// Starts the hub.
     pub fn start_hub(&mut self) {
         self.start_hub_on(&self.hub_data());

@@ -1,7 +1,7 @@
 //! A hub and its wallet on a chain: vouchers become a root, and anybody settles by it; what chains do to hubs.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use alloy_primitives::U256;
 use serde_json::Value;
@@ -248,6 +248,121 @@ fn a_hub_keeps_its_word_whatever_the_chain_does() {
     wallet.relay(&second.multiproof(&[0]).unwrap().settle(0)).unwrap();
     assert_eq!(wallet.balance(address(&device)), sosna_contracts::amount(second.total()));
     assert!(second.total() > Amount::ZERO);
+    opening.world.assert_books();
+    opening.world.finish();
+}
+
+/// Books from an old backup, at first beside the hub whose they were, and then in its place.
+#[test]
+fn a_second_hub_and_an_old_backup_take_nothing_from_anybody() {
+    const TEST: &str = "a_second_hub_and_an_old_backup_take_nothing_from_anybody";
+    let Some((mut world, image)) = prepare(TEST, Duration::from_secs(180)) else { return };
+    let Some(chain) = chain(TEST) else { return };
+    let wallet = Wallet::of_hub(&mut world, &chain, &[chain.url()], 1);
+    let mut opening = Opening::start(world, image, &["one"]);
+    assert_eq!(opening.run(&[], &["echo", "one"]).ok(), "one");
+    let first = tree(&settled(&opening, &chain));
+    let device = address(&first.lines()[0].device);
+    let (backup, copy) = (opening.world.dir().join("backup"), opening.world.dir().join("copy"));
+    let books = |data: &Path, what: &str| {
+        let world = &opening.world;
+        let done = world.run(world.hub_command(data).arg(what).arg(&backup));
+        assert_eq!(done.code, Some(0), "{done}");
+    };
+    books(&opening.world.hub_data(), "backup");
+    // What the backup does not know.
+    assert_eq!(opening.run(&[], &["echo", "two"]).ok(), "two");
+    let second = tree(&settled(&opening, &chain));
+    assert!(second.total() > first.total());
+
+    // A second hub with the same key and wallet tells, and leaves the wallet to the first, which goes on.
+    books(&copy, "restore");
+    let mut other = opening.world.start_other_hub(&copy);
+    opening.world.until("the other tells", || {
+        assert!(other.ended().is_none(), "{}", other.said());
+        other.said().contains("another hub uses this wallet, or these books were restored")
+    });
+    assert_eq!(opening.run(&[], &["echo", "three"]).ok(), "three");
+    let third = tree(&settled(&opening, &chain));
+    assert_eq!(wallet.ask(&HubWallet::rootsCall {}).newest, sosna_contracts::hash(&third.root()));
+    other.stop();
+    let anybody = Anybody::new(&opening.world, &chain);
+    assert!(anybody.payouts(&opening.world, &["settle"]).ok().starts_with("paid"));
+    assert_eq!(wallet.balance(device), sosna_contracts::amount(third.total()));
+
+    // The old books alone: the device proves what it is owed. No root is posted over the one that they do not know until
+    // the operator says so; then the next is over all of it, and pays what is new, once.
+    opening.world.kill_hub();
+    opening.world.start_hub_on(&copy);
+    opening.world.until_online(1);
+    assert_eq!(opening.run(&[], &["echo", "four"]).ok(), "four");
+    let world = &mut opening.world;
+    world.until("the trouble told", || {
+        shown(world)["trouble"].as_str().is_some_and(|said| said.contains("not in these books"))
+    });
+    world.until("vouchers", || all_held(&world.ask(&world.admin(), &["devices"])));
+    assert_eq!(wallet.ask(&HubWallet::rootsCall {}).newest, sosna_contracts::hash(&third.root()));
+    world.stop_hub();
+    world.set_hub("chain.over_unknown_root", "true");
+    world.start_hub_on(&copy);
+    world.until_online(1);
+    let last = tree(&settled(&opening, &chain));
+    assert!(last.total() > third.total(), "{} {}", last.total(), third.total());
+    assert!(anybody.payouts(&opening.world, &["settle"]).ok().starts_with("paid"));
+    assert_eq!(wallet.balance(device), sosna_contracts::amount(last.total()));
+    assert_eq!(wallet.ask(&HubWallet::paidCall {}), sosna_contracts::amount(last.total()));
+    opening.world.finish();
+}
+
+/// Each thing that keeps a hub from posting is told in words, and is over when it is mended.
+#[test]
+fn what_keeps_a_hub_from_committing_is_told() {
+    const TEST: &str = "what_keeps_a_hub_from_committing_is_told";
+    let Some((mut world, image)) = prepare(TEST, Duration::from_secs(120)) else { return };
+    let Some(chain) = chain(TEST) else { return };
+    let wallet = Wallet::of_hub(&mut world, &chain, &[chain.url()], 1);
+    let hub = address(&wallet.hub_address());
+    world.set_hub("chain.most_gwei", "0");
+    let mut opening = Opening::start(world, image, &["one"]);
+    let until_told = |opening: &Opening, why: &str| {
+        opening
+            .world
+            .until(why, || shown(&opening.world)["trouble"].as_str().is_some_and(|said| said.contains(why)));
+    };
+    assert_eq!(opening.run(&[], &["echo", "one"]).ok(), "one");
+    until_told(&opening, "`chain.most_gwei` is 0: the root waits until it is cheaper");
+
+    chain.set_ether(hub, U256::ZERO).unwrap();
+    opening.world.stop_hub();
+    opening.world.set_hub("chain.most_gwei", "100");
+    opening.world.start_hub();
+    until_told(&opening, "has 0.000 ether and a root may cost");
+    assert_eq!(wallet.ask(&HubWallet::committedCall {}), U256::ZERO);
+    chain.set_ether(hub, U256::from(10).pow(U256::from(18))).unwrap();
+    let first = tree(&settled(&opening, &chain));
+    assert_eq!(wallet.ask(&HubWallet::committedCall {}), sosna_contracts::amount(first.total()));
+
+    // The owner has promised all that was free to somebody else.
+    let lock = |free: U256| free * U256::from(100) / U256::from(130);
+    for _ in 0..2 {
+        let amount = lock(wallet.ask(&HubWallet::freeCall {}));
+        let approve = HubWallet::approvePayoutCall { miner: chain.people.relayer, amount };
+        chain.send(chain.people.owner, wallet.at, &approve).unwrap();
+    }
+    opening.world.until_online(1);
+    assert_eq!(opening.run(&[], &["echo", "two"]).ok(), "two");
+    until_told(&opening, "are needed for what devices are owed and the lock; send it some");
+
+    // The period is over, and begins anew.
+    chain.wait(60 * 24 * 3600).unwrap();
+    chain.send(chain.people.owner, wallet.at, &HubWallet::paydayCall {}).unwrap();
+    until_told(&opening, "the wallet's period is over, and no root can be posted");
+    let more = SNM::transferCall { to: wallet.at, value: U256::from(10).pow(U256::from(21)) };
+    chain.send(chain.people.holder, chain.contracts.token, &more).unwrap();
+    chain.send(chain.people.owner, wallet.at, &HubWallet::registerCall {}).unwrap();
+    let second = tree(&settled(&opening, &chain));
+    assert!(second.total() > first.total());
+    opening.world.until("no trouble", || shown(&opening.world)["trouble"].is_null());
     opening.world.assert_books();
     opening.world.finish();
 }

@@ -256,7 +256,15 @@ impl DevChain {
     /// [`ChainError`].
     pub fn adopt(&self, account: Address) -> Result<(), ChainError> {
         self.tell("anvil_impersonateAccount", json!([account]))?;
-        self.tell("anvil_setBalance", json!([account, U256::from(10).pow(U256::from(20))]))
+        self.set_ether(account, U256::from(10).pow(U256::from(20)))
+    }
+
+    /// Lets an account have so much ether, in units of 10^-18.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn set_ether(&self, account: Address, units: U256) -> Result<(), ChainError> {
+        self.tell("anvil_setBalance", json!([account, units]))
     }
 
     /// Puts the clock forward and makes a block.
