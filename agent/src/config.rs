@@ -188,6 +188,7 @@ impl Default for AgentConfig {
 
 impl Config for AgentConfig {
     const ENVIRONMENT: &'static str = "SOSNA_AGENT";
+    const ADDRESSES: &'static [&'static str] = &["chain.endpoints"];
 }
 
 impl AgentConfig {
@@ -328,6 +329,18 @@ mod tests {
         for wrong in ["MiB", "-1", "1.5GiB", "12 parsec", "99999999999999TiB"] {
             assert!(size("limits.memory", wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn access_keys_of_nodes_are_not_printed() {
+        let nodes =
+            "https://me:secret@a.example:8545/v3/secret?x=secret,http://127.0.0.1:8545,b.example/secret";
+        let environment = [("SOSNA_AGENT_CHAIN_ENDPOINTS".to_owned(), nodes.to_owned())];
+        let loaded = sosna_host::config::load::<AgentConfig>(None, environment, []).unwrap();
+        assert_eq!(loaded.value.chain.endpoints.join(","), nodes);
+        let printed = loaded.print();
+        let shown = r#"["https://a.example:8545/…", "http://127.0.0.1:8545", "b.example/…"]"#;
+        assert!(printed.contains(shown) && !printed.contains("secret"), "{printed}");
     }
 
     #[test]

@@ -264,4 +264,5 @@ impl Default for Keep {
 
 impl Config for HubConfig {
     const ENVIRONMENT: &'static str = "SOSNA_HUB";
+    const ADDRESSES: &'static [&'static str] = &["chain.endpoints"];
 }

@@ -12,6 +12,8 @@ use crate::file::FileError;
 pub trait Config: Serialize + DeserializeOwned + Default {
     /// What environment variables begin with: `SOSNA_HUB` makes `SOSNA_HUB_LOG_JSON` set `log.json`.
     const ENVIRONMENT: &'static str;
+    /// Keys whose values are addresses that may hold an access key: no more than the host is printed of them.
+    const ADDRESSES: &'static [&'static str] = &[];
 }
 
 /// The configuration in force.
@@ -21,6 +23,7 @@ pub struct Loaded<T> {
     pub value: T,
     merged: Table,
     origins: BTreeMap<String, String>,
+    addresses: &'static [&'static str],
 }
 
 /// Why a configuration is not used.
@@ -108,7 +111,7 @@ pub fn load<T: Config>(
         origins.insert(key, origin);
     }
     let value = merged.clone().try_into().map_err(ConfigError::Value)?;
-    Ok(Loaded { value, merged, origins })
+    Ok(Loaded { value, merged, origins, addresses: T::ADDRESSES })
 }
 
 // === impl Loaded ===
@@ -122,6 +125,10 @@ impl<T> Loaded<T> {
         let lines: Vec<(String, &str)> = flat
             .iter()
             .map(|(key, value)| {
+                let value = match self.addresses.contains(&key.as_str()) {
+                    true => in_short(value),
+                    false => value.clone(),
+                };
                 (format!("{key} = {value}"), self.origins.get(key).map_or("", String::as_str))
             })
             .collect();
@@ -131,6 +138,22 @@ impl<T> Loaded<T> {
             let _ = writeln!(text, "{line:width$}  # {origin}");
             text
         })
+    }
+}
+
+/// An address, or a list of them, without what follows the host, or stands before it.
+fn in_short(value: &Value) -> Value {
+    match value {
+        Value::Array(list) => Value::Array(list.iter().map(in_short).collect()),
+        Value::String(text) => {
+            let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let host = rest[..end].rsplit('@').next().unwrap_or_default();
+            let (before, after) =
+                (if scheme.is_empty() { "" } else { "://" }, if end < rest.len() { "/…" } else { "" });
+            Value::String(format!("{scheme}{before}{host}{after}"))
+        }
+        other => other.clone(),
     }
 }
 
