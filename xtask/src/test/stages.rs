@@ -22,6 +22,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "twice", needs: &["static"], run: twice },
     Stage { name: "demo", needs: &["build"], run: demo },
     Stage { name: "demo-vm", needs: &["build"], run: demo_vm },
+    Stage { name: "demo-chain", needs: &["build"], run: demo_chain },
     Stage { name: "no-std", needs: &[], run: no_std },
     Stage { name: "fuzz", needs: &["build"], run: fuzz },
     Stage { name: "buildroot", needs: &[], run: buildroot },
@@ -113,6 +114,20 @@ fn demo_vm(run: &mut Run<'_>) -> Result {
     command.current_dir(run.tree.root()).args(["xtask", "demo", "--vm"]);
     let good = run.command(&mut command, Some(DEMO_VM_AT_MOST))?;
     Ok(Outcome::when(good, "the demo with machines did not show what it is to show"))
+}
+
+/// A minute or two; more means that something hangs.
+const DEMO_CHAIN_AT_MOST: Duration = Duration::from_secs(15 * 60);
+
+fn demo_chain(run: &mut Run<'_>) -> Result {
+    // Its parts are tested in every run: `tests/tests/{chain,endpoints,owners_chain}.rs`.
+    if !run.all && !run.named {
+        return Ok(Outcome::Skipped("not in every run; `--all` or `--stage demo-chain` runs it".into()));
+    }
+    let mut command = exec::cargo();
+    command.current_dir(run.tree.root()).args(["xtask", "demo", "--chain"]);
+    let good = run.command(&mut command, Some(DEMO_CHAIN_AT_MOST))?;
+    Ok(Outcome::when(good, "the demo on a chain did not show what it is to show"))
 }
 
 /// What images are made of; the tests that boot them come after it. 32-bit ARM, which no test boots, takes turns.
