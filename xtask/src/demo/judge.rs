@@ -49,9 +49,14 @@ pub(super) struct Judgement {
     pub(super) faults: Vec<String>,
 }
 
-/// Judges a finished job.
+/// Judges a finished job of a hub that settles in a domain; without one, on no chain.
 #[must_use]
-pub(super) fn judge(job: &JobView, witnesses: &[Witness], tiles: usize) -> Judgement {
+pub(super) fn judge(
+    job: &JobView,
+    witnesses: &[Witness],
+    tiles: usize,
+    settles: Option<Domain>,
+) -> Judgement {
     let names: BTreeMap<&str, &Witness> =
         witnesses.iter().map(|one| (one.hub.address.as_str(), one)).collect();
     let mut faults = Vec::new();
@@ -121,7 +126,7 @@ pub(super) fn judge(job: &JobView, witnesses: &[Witness], tiles: usize) -> Judge
     }
     let devices = witnesses.iter().map(|one| {
         let expected = owed.get(one.hub.address.as_str()).copied().unwrap_or_default();
-        let holds = voucher_holds(one, expected);
+        let holds = voucher_holds(one, expected, settles);
         if let Err(fault) = &holds {
             faults.push(format!("{}: {fault}", one.name));
         }
@@ -190,7 +195,7 @@ fn machine(one: &Witness, page: &PageView, faults: &mut Vec<String>) -> MachineR
 }
 
 /// The device's voucher is the hub's, for this device, and says what its work adds up to.
-fn voucher_holds(one: &Witness, expected: Amount) -> Result<(), String> {
+fn voucher_holds(one: &Witness, expected: Amount, settles: Option<Domain>) -> Result<(), String> {
     let same = [&one.hub.earned, &one.hub.vouchered, &one.hub.held, &one.own.earnings.voucher];
     if same.iter().any(|text| amount(Some(text)) != Some(expected)) {
         let said: Vec<&str> = same.iter().map(|text| text.as_str()).collect();
@@ -214,7 +219,7 @@ fn voucher_holds(one: &Witness, expected: Amount) -> Result<(), String> {
     let (wallet, receipts, signature, cumulative) = parsed.ok_or("its voucher cannot be read")?;
     let domain = Domain { chain_id: signed.chain_id, wallet };
     let voucher = Voucher { device, cumulative, receipts };
-    if cumulative != expected || wallet != hub {
+    if cumulative != expected || domain != settles.unwrap_or(Domain::off_chain(hub)) {
         return Err("its voucher says something else than the books".to_owned());
     }
     voucher.verify(&domain, &signature, &hub).map_err(|error| format!("its voucher does not hold: {error}"))

@@ -3,6 +3,7 @@
 //! machines that boot the device's own system. A device is a process or a machine (`world::Body`); job, judge and
 //! tables are the same.
 
+mod chain;
 mod judge;
 mod machine;
 mod run;
@@ -14,7 +15,9 @@ pub(crate) mod world;
 use std::path::{Path, PathBuf};
 
 use sosna_apt::AptError;
+use sosna_host::identity::IdentityError;
 
+use crate::chain::ChainError;
 use crate::dist::DistError;
 use crate::exec::{self, Log};
 use crate::live::{Line, Live, Mark};
@@ -100,6 +103,27 @@ pub enum DemoError {
         /// Where the processes' logs are.
         folder: PathBuf,
     },
+    /// There is no chain, or it does not do what it should.
+    #[error("cannot {what}")]
+    Chain {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: Box<ChainError>,
+    },
+    /// A key could not be made, or does not sign.
+    #[error("the key in {path} cannot be made or used", path = path.display())]
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: IdentityError,
+    },
+    /// Something is not as the story has it.
+    #[error("{0}")]
+    Wrong(String),
     /// The tiles make no picture.
     #[error("the tiles could not be joined")]
     Join(#[source] JoinError),
@@ -117,6 +141,12 @@ impl<'a> Demo<'a> {
     #[must_use]
     pub fn new(tree: &'a Tree) -> Self {
         Self { tree, live: Live::new(12) }
+    }
+
+    /// The same for machines: progress goes to standard error.
+    #[must_use]
+    pub fn quiet(tree: &'a Tree) -> Self {
+        Self { tree, live: Live::quiet(12) }
     }
 
     /// Progress, for the steps that are not in here.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sosna_protocol::eip712::Domain;
+
 use super::judge::{Judgement, judge};
 use super::view::{DeviceList, JobView};
 use super::witness::{LIAR, witnesses};
@@ -20,7 +22,7 @@ const DEVICES: [DeviceSpec; 4] = [
     DeviceSpec { name: "magpie", owner: "clara", program: LIAR },
 ];
 /// What the buyer has: more than enough.
-const CREDIT: &str = "10";
+pub(super) const CREDIT: &str = "10";
 /// How long devices may take to enrol, vouchers to arrive.
 pub(super) const SHORT: Duration = Duration::from_secs(60);
 
@@ -78,7 +80,8 @@ impl Demo<'_> {
             Ok(((), said))
         })?;
         let picture = self.tree.demo().join("pines.png");
-        let (job, judgement) = self.job(&world, &folder, &image.dir, RENDERING, &picture)?;
+        world.credit(CREDIT)?;
+        let (job, judgement) = self.job(&world, &folder, &image.dir, RENDERING, &picture, None)?;
 
         let live = self.live();
         self.tables(&judgement);
@@ -116,7 +119,8 @@ impl Demo<'_> {
         self.tree.target().join("debug")
     }
 
-    /// Has the picture rendered by the devices there are, joins it, and judges all that was said about it.
+    /// Has the picture rendered by the devices there are, joins it, and judges all that was said about it. Vouchers must
+    /// be for the domain `settles`, or without one for the hub itself.
     pub(super) fn job(
         &self,
         world: &World,
@@ -124,6 +128,7 @@ impl Demo<'_> {
         image: &Path,
         rendering: Rendering,
         picture: &Path,
+        settles: Option<Domain>,
     ) -> Result<(JobView, Judgement), DemoError> {
         let meter = self.live().meter("tiles", rendering.tiles as u64);
         let job = submit(world, folder, image, rendering, meter)?;
@@ -137,7 +142,7 @@ impl Demo<'_> {
             let witnesses = witnesses(world, folder)?;
             Ok((witnesses, "shown by the devices, checked by their signatures".to_owned()))
         })?;
-        let judgement = judge(&job, &witnesses, rendering.tiles);
+        let judgement = judge(&job, &witnesses, rendering.tiles, settles);
         Ok((job, judgement))
     }
 
@@ -189,7 +194,6 @@ pub(super) fn submit(
     rendering: Rendering,
     mut meter: Meter,
 ) -> Result<JobView, DemoError> {
-    world.sosna(&["ledger", "credit", "admin", CREDIT])?;
     let source = format!("oci:{}", image.display());
     let count = rendering.tiles.to_string();
     let mut arguments = vec!["run", "--detach", "--name", rendering.name, "--tasks", &count];
@@ -202,7 +206,7 @@ pub(super) fn submit(
         arguments.extend(settings.iter().flat_map(|setting| ["--env", setting.as_str()]));
     }
     arguments.extend(["--output", "/work/out/tile.bmp", &source]);
-    let submitted = world.sosna(&arguments)?;
+    let submitted = world.sosna_as_buyer(&arguments)?;
     let id = submitted.split_whitespace().last().unwrap_or_default().to_owned();
     let mut seen = vec![false; rendering.tiles];
     let done = wait(rendering.patience, folder, "the picture was not finished", || {

@@ -122,12 +122,31 @@ pub(super) struct StatusView {
     #[serde(default)]
     pub(super) missing_limits: Vec<String>,
     pub(super) earnings: EarningsView,
+    /// What it sees of the hub's wallet on a chain.
+    #[serde(default)]
+    pub(super) wallet: Option<SeenView>,
+}
+
+/// A hub's wallet, as a device sees it for itself.
+#[derive(Debug, Deserialize)]
+pub(super) struct SeenView {
+    pub(super) is_checked: bool,
+    pub(super) words: String,
+    pub(super) unbacked: String,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct EarningsView {
     pub(super) voucher: String,
     pub(super) signed: Option<SignedView>,
+    #[serde(default)]
+    pub(super) lines: Vec<LineView>,
+}
+
+/// What a root on the chain commits to a device, as it keeps it.
+#[derive(Debug, Deserialize)]
+pub(super) struct LineView {
+    pub(super) cumulative: String,
 }
 
 /// A voucher as its device shows it.

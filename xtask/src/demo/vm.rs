@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sosna_apt::qemu::Qemu;
 
 use super::machine::{MEMORY, Machine, MachineSpec};
-use super::run::{Rendering, SHORT, online, results, submit, wait};
+use super::run::{CREDIT, Rendering, SHORT, online, results, submit, wait};
 use super::view::DeviceList;
 use super::world::{self, DeviceSpec, World, output};
 use super::{Demo, DemoError};
@@ -147,6 +147,7 @@ impl Demo<'_> {
         let join = world.owner(HERE.owner, 1)?;
         world.device(HERE, &join)?;
         wait(SHORT, folder, "the device did not enrol", || Ok((online(&world)? == 1).then_some(())))?;
+        world.credit(CREDIT)?;
         let job = submit(&world, folder, image, REFERENCE, meter)?;
         let tiles = results(&world, folder, &job, REFERENCE)?;
         picture::join(&tiles, REFERENCE.size, picture).map_err(DemoError::Join)?;
@@ -184,7 +185,8 @@ impl Demo<'_> {
 
         let begun = Instant::now();
         let picture = self.tree.demo().join("pines-vm.png");
-        let (job, mut judgement) = self.job(world, folder, image, RENDERING, &picture)?;
+        world.credit(CREDIT)?;
+        let (job, mut judgement) = self.job(world, folder, image, RENDERING, &picture, None)?;
         let rendered = begun.elapsed();
         let live = self.live();
         self.tables(&judgement);

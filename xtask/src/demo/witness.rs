@@ -65,7 +65,7 @@ fn of_machine(world: &World, page: &PageView) -> Result<StatusView, DemoError> {
     let voucher = world.sosna_json::<DetailView>(&["device", &device])?.voucher;
     let held = voucher.filter(|voucher| voucher.held_ms.is_some());
     let earnings = match held {
-        None => EarningsView { voucher: "0".to_owned(), signed: None },
+        None => EarningsView { voucher: "0".to_owned(), signed: None, lines: Vec::new() },
         Some(held) => EarningsView {
             signed: Some(SignedView {
                 chain_id: held.chain_id,
@@ -75,6 +75,7 @@ fn of_machine(world: &World, page: &PageView) -> Result<StatusView, DemoError> {
                 signature: held.signature,
             }),
             voucher: held.cumulative,
+            lines: Vec::new(),
         },
     };
     Ok(StatusView {
@@ -83,6 +84,7 @@ fn of_machine(world: &World, page: &PageView) -> Result<StatusView, DemoError> {
         walls: health.walls,
         missing_limits: health.missing_limits,
         earnings,
+        wallet: None,
     })
 }
 

@@ -75,6 +75,10 @@ pub(crate) struct World {
     programs: PathBuf,
     folder: PathBuf,
     hub: Option<Child>,
+    /// Whose jobs it is about: a name at the hub, and the file with the token.
+    buyer: (String, PathBuf),
+    /// What is set for devices that are processes, beside what a demo always sets.
+    device_settings: Vec<(String, String)>,
     /// Where the pages are.
     pub(crate) web: String,
     /// The devices.
@@ -94,18 +98,28 @@ impl World {
             }
             _ => fs::create_dir_all(folder).map_err(io("make the demo's folder"))?,
         }
+        let mut world = Self {
+            programs: programs.to_owned(),
+            folder: folder.to_owned(),
+            hub: None,
+            buyer: ("admin".to_owned(), folder.join("hub/admin.token")),
+            device_settings: Vec::new(),
+            web: String::new(),
+            devices: Vec::new(),
+        };
+        world.serve(settings)?;
+        Ok(world)
+    }
+
+    /// Starts the hub with this configuration.
+    fn serve(&mut self, settings: &str) -> Result<(), DemoError> {
+        let io = |what| move |source| DemoError::Io { what, source };
+        let folder = &self.folder;
         fs::write(folder.join("hub.toml"), settings).map_err(io("write the hub's configuration"))?;
-        let mut command = Command::new(programs.join("sosna-hub"));
-        command
-            .arg("serve")
-            .arg("--data")
-            .arg(folder.join("hub"))
-            .arg("--config")
-            .arg(folder.join("hub.toml"));
-        let mut hub = spawn(command, &folder.join("hub.log"))?;
+        let mut hub = spawn(self.hub_command("serve"), &folder.join("hub.log"))?;
         let running = folder.join("hub/running.json");
         let begun = Instant::now();
-        let web = loop {
+        self.web = loop {
             // The address is for devices; here the hub listens on loopback, whatever it is called elsewhere.
             if let Some(value) = read_json::<serde_json::Value>(&running)
                 && let Some((_, port)) = value.get("http").and_then(|url| url.as_str()?.rsplit_once(':'))
@@ -120,13 +134,75 @@ impl World {
             }
             thread::sleep(Duration::from_millis(50));
         };
-        Ok(Self {
-            programs: programs.to_owned(),
-            folder: folder.to_owned(),
-            hub: Some(hub),
-            web,
-            devices: Vec::new(),
-        })
+        self.hub = Some(hub);
+        Ok(())
+    }
+
+    fn hub_command(&self, what: &str) -> Command {
+        let mut command = Command::new(self.programs.join("sosna-hub"));
+        command.args(what.split(' '));
+        command.arg("--data").arg(self.folder.join("hub")).arg("--config").arg(self.folder.join("hub.toml"));
+        command
+    }
+
+    /// Ends the hub in order and starts it again with this configuration.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub(crate) fn restart_hub(&mut self, settings: &str) -> Result<(), DemoError> {
+        if let Some(mut hub) = self.hub.take() {
+            ask_to_end(&hub);
+            if !wait_for(&mut hub, Instant::now() + PATIENCE) {
+                return Err(DemoError::Silent { what: "the hub", log: self.folder.join("hub.log") });
+            }
+        }
+        // What it said before it was ended would be taken for what it says now.
+        let _ = fs::remove_file(self.folder.join("hub/running.json"));
+        self.serve(settings)
+    }
+
+    /// The address of the hub's key, as `sosna-hub serve` prints it.
+    ///
+    /// # Errors
+    /// [`DemoError::Silent`] when it did not.
+    pub(crate) fn hub_key(&self) -> Result<String, DemoError> {
+        let log = self.folder.join("hub.log");
+        let begun = Instant::now();
+        // It is printed after the file is written that the start was waited for.
+        while begun.elapsed() < PATIENCE {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            if let Some(key) = said.lines().find_map(|line| line.strip_prefix("hub ")) {
+                return Ok(key.trim().to_owned());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Err(DemoError::Silent { what: "the hub", log })
+    }
+
+    /// Adds a buyer, whose jobs it is about from now on.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub(crate) fn buyer(&mut self, name: &str) -> Result<(), DemoError> {
+        let command = self.hub_command(&format!("user add {name} --role buyer"));
+        let token = last_word(&output(command, "sosna-hub user add")?);
+        let path = self.folder.join(format!("{name}.token"));
+        fs::write(&path, token).map_err(|source| DemoError::Io { what: "write a token", source })?;
+        self.buyer = (name.to_owned(), path);
+        Ok(())
+    }
+
+    /// Has the hub's admin grant the buyer so much credit.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub(crate) fn credit(&self, amount: &str) -> Result<(), DemoError> {
+        self.sosna(&["ledger", "credit", &self.buyer.0, amount]).map(drop)
+    }
+
+    /// Sets something of the configuration of devices that are started from now on: `CHAIN_ID`.
+    pub(crate) fn set_devices(&mut self, key: &str, value: &str) {
+        self.device_settings.push((format!("SOSNA_AGENT_{key}"), value.to_owned()));
     }
 
     /// Runs the command line as its users would, with the admin's token; its output as text.
@@ -134,13 +210,25 @@ impl World {
     /// # Errors
     /// [`DemoError::Command`] with what it said.
     pub(crate) fn sosna(&self, arguments: &[&str]) -> Result<String, DemoError> {
+        self.sosna_as(&self.folder.join("hub/admin.token"), arguments)
+    }
+
+    /// The same with the buyer's token.
+    ///
+    /// # Errors
+    /// [`DemoError::Command`].
+    pub(crate) fn sosna_as_buyer(&self, arguments: &[&str]) -> Result<String, DemoError> {
+        self.sosna_as(&self.buyer.1, arguments)
+    }
+
+    fn sosna_as(&self, token: &Path, arguments: &[&str]) -> Result<String, DemoError> {
         let mut command = Command::new(self.programs.join("sosna"));
         command
             .args(arguments)
             .env("SOSNA_HUB", &self.web)
             .env("HOME", &self.folder)
             .arg("--token-file")
-            .arg(self.folder.join("hub/admin.token"));
+            .arg(token);
         output(command, &format!("sosna {}", arguments.join(" ")))
     }
 
@@ -182,7 +270,8 @@ impl World {
             .env("SOSNA_AGENT_LIMITS_DISK", "1GiB")
             .env("SOSNA_AGENT_CONTAINERS_STATE", self.folder.join(format!("{}.state", spec.name)))
             .env("SOSNA_AGENT_CONTAINERS_UID_BASE", (USER_IDS * (place + 1)).to_string())
-            .env("SOSNA_AGENT_CONTAINERS_UID_COUNT", USER_IDS.to_string());
+            .env("SOSNA_AGENT_CONTAINERS_UID_COUNT", USER_IDS.to_string())
+            .envs(self.device_settings.iter().map(|(key, value)| (key, value)));
         let child = spawn(command, &self.folder.join(format!("{}.log", spec.name)))?;
         self.devices.push(RunningDevice { spec, body: Body::Process { data, child } });
         Ok(())
@@ -214,11 +303,19 @@ impl World {
     /// # Errors
     /// [`DemoError`].
     pub(crate) fn status<T: DeserializeOwned>(&self, data: &Path) -> Result<T, DemoError> {
-        let mut command = Command::new(self.programs.join("sosna-agent"));
-        command.args(["status", "--json", "--data"]).arg(data);
-        let text = output(command, "sosna-agent status")?;
+        let text = self.agent(data, &["status", "--json"])?;
         serde_json::from_str(&text)
             .map_err(|source| DemoError::Json { what: "a device's status".into(), source })
+    }
+
+    /// Runs a command of the agent on the folder of a device that is a process; its output as text.
+    ///
+    /// # Errors
+    /// [`DemoError::Command`].
+    pub(crate) fn agent(&self, data: &Path, arguments: &[&str]) -> Result<String, DemoError> {
+        let mut command = Command::new(self.programs.join("sosna-agent"));
+        command.args(arguments).arg("--data").arg(data);
+        output(command, &format!("sosna-agent {}", arguments.join(" ")))
     }
 
     /// Asks everything to end, and waits for it: devices, then the hub. Who did not end in order, and had to be ended.

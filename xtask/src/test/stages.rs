@@ -23,6 +23,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "twice", needs: &["static"], run: twice },
     Stage { name: "demo", needs: &["build"], run: demo },
     Stage { name: "demo-vm", needs: &["build"], run: demo_vm },
+    Stage { name: "demo-chain", needs: &["build"], run: demo_chain },
     Stage { name: "no-std", needs: &[], run: no_std },
     Stage { name: "fuzz", needs: &["build"], run: fuzz },
     Stage { name: "buildroot", needs: &[], run: buildroot },
@@ -114,6 +115,23 @@ fn demo_vm(run: &mut Run<'_>) -> Result {
     command.current_dir(run.tree.root()).args(["xtask", "demo", "--vm"]);
     let good = run.command(&mut command, Some(DEMO_VM_AT_MOST))?;
     Ok(Outcome::when(good, "the demo with machines did not show what it is to show"))
+}
+
+/// A minute or two; more means that something hangs.
+const DEMO_CHAIN_AT_MOST: Duration = Duration::from_secs(15 * 60);
+
+fn demo_chain(run: &mut Run<'_>) -> Result {
+    // Its parts are tested in every run (`tests/tests/{chain,endpoints,owners_chain}.rs`); the whole comes with the
+    // shortest of the turns.
+    let turn = rotation::kind().filter(|_| !run.all && !run.named);
+    if let Some(kind) = turn.filter(|kind| *kind != "armv7") {
+        let reason = format!("comes with armv7's turn, now it is {kind}'s; `--all` or its name runs it");
+        return Ok(Outcome::Skipped(reason));
+    }
+    let mut command = exec::cargo();
+    command.current_dir(run.tree.root()).args(["xtask", "demo", "--chain"]);
+    let good = run.command(&mut command, Some(DEMO_CHAIN_AT_MOST))?;
+    Ok(Outcome::when(good, "the demo on a chain did not show what it is to show"))
 }
 
 /// What images are made of; the tests that boot them come after it. Those for ARM are made when a test needs them: the
