@@ -30,6 +30,7 @@ fn run(data: &Path, token: Option<&str>) -> Command {
     command.arg("run").arg("--data").arg(data);
     command.env("SOSNA_AGENT_CONTAINERS_STATE", data.join("state"));
     command.env("SOSNA_AGENT_EXPOSURE_LIMIT", "100");
+    command.env("SOSNA_AGENT_EXPOSURE_START", "100");
     command.env("SOSNA_AGENT_LIMITS_DISK", "256MiB");
     command.env("SOSNA_AGENT_LIMITS_IMAGES", "256MiB");
     if let Some(token) = token {
