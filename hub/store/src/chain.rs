@@ -188,7 +188,20 @@ impl Tx {
         self.one(sqlx::query("SELECT * FROM roots WHERE id = ?").bind(int(id)), root).await
     }
 
-    /// A root's list, in its order. Those of roots before the last three are not kept.
+    /// The newest root of a name, or the newest that is certain to be on the chain.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn newest_root(&mut self, named: Option<&Hash>) -> Result<Option<Root>, StoreError> {
+        let query = match named {
+            Some(name) => sqlx::query("SELECT * FROM roots WHERE root = ? ORDER BY id DESC LIMIT 1")
+                .bind(name.0.to_vec()),
+            None => sqlx::query("SELECT * FROM roots WHERE active_at IS NOT NULL ORDER BY id DESC LIMIT 1"),
+        };
+        self.one(query, root).await
+    }
+
+    /// A root's list, in its order. Those by which nothing can be claimed any more are not kept.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -198,7 +211,8 @@ impl Tx {
             .await
     }
 
-    /// A root is on the chain for certain. Lists that nothing can be claimed by any more go.
+    /// A root is on the chain for certain. Lists that nothing can be claimed by any more go: those from before the one
+    /// that is certain besides it, however many have failed in between.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -206,7 +220,8 @@ impl Tx {
         let query = sqlx::query("UPDATE roots SET active_at = ? WHERE id = ?");
         self.run(query.bind(int(active_at)).bind(int(id))).await?;
         let query = sqlx::query(
-            "DELETE FROM root_lines WHERE root NOT IN (SELECT id FROM roots ORDER BY id DESC LIMIT 3)",
+            "DELETE FROM root_lines WHERE root < (SELECT MIN(id) FROM
+                (SELECT id FROM roots WHERE active_at IS NOT NULL ORDER BY id DESC LIMIT 2))",
         );
         self.run(query).await.map(drop)
     }

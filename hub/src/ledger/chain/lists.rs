@@ -9,7 +9,7 @@ use sosna_store::{Root, Store};
 
 use crate::error::HubError;
 
-/// As many roots can be claimed by at a time, and one more may be on its way.
+/// Two roots can be claimed by at a time, and one more may be on its way.
 const KEPT: usize = 3;
 
 /// A root with its tree.
@@ -51,13 +51,7 @@ impl Lists {
         named: Option<Hash>,
     ) -> Result<Option<Arc<List>>, HubError> {
         let found = store.read(move |tx| {
-            Box::pin(async move {
-                let roots = tx.roots(u32::try_from(KEPT).unwrap_or(u32::MAX)).await?;
-                Ok::<_, HubError>(roots.into_iter().find(|root| match named {
-                    Some(name) => root.root == name,
-                    None => root.active_at.is_some(),
-                }))
-            })
+            Box::pin(async move { tx.newest_root(named.as_ref()).await.map_err(HubError::from) })
         });
         let Some(root) = found.await? else { return Ok(None) };
         if let Some(known) = self.kept().iter().find(|known| known.root == root) {
@@ -67,6 +61,9 @@ impl Lists {
         let lines =
             store.read(move |tx| Box::pin(async move { tx.root_lines(id).await.map_err(HubError::from) }));
         let lines = lines.await?;
+        if lines.is_empty() {
+            return Ok(None);
+        }
         let reckoned = tokio::task::spawn_blocking(move || {
             let lines = lines.into_iter().map(|(device, cumulative)| Line { device, cumulative }).collect();
             Ok::<_, PayoutsError>(List { root, tree: Payouts::new(lines)? })
