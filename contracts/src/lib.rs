@@ -10,12 +10,14 @@
 pub mod bindings;
 pub mod deployment;
 pub mod payouts;
+mod phase;
 pub mod transaction;
 
 use alloy_primitives::U256;
 use sosna_protocol::{Address, Amount, Hash, eip712};
 
 use bindings::HubWallet;
+pub use phase::Phase;
 
 /// An address for a call.
 #[must_use]

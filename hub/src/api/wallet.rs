@@ -10,6 +10,7 @@ use sosna_api::{
         Wallet, WalletPhase, WalletState,
     },
 };
+use sosna_contracts::Phase;
 use sosna_protocol::{Address, Amount};
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     error::HubError,
-    ledger::chain::{Chain, List, Phase, View},
+    ledger::chain::{Chain, List, View},
 };
 
 /// How many roots are shown.

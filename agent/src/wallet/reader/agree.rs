@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy_sol_types::{SolCall, SolInterface as _};
 use sosna_contracts::{
-    address,
+    Phase, address,
     bindings::{HubRegistry, HubWallet},
     from_address, from_amount,
 };
@@ -43,8 +43,8 @@ pub(super) struct Seen {
     pub(super) block: u64,
     /// The block's time, seconds since 1970.
     pub(super) time: u64,
-    /// Its place in a period, as the contract numbers it; `None` where the list of hubs does not have it.
-    pub(super) phase: Option<u8>,
+    /// Where it stands; `None` where the list of hubs does not have it.
+    pub(super) phase: Option<Phase>,
     /// Whose vouchers it takes.
     pub(super) hub: Address,
     /// What is promised to nobody.
@@ -56,13 +56,6 @@ pub(super) struct Seen {
     /// All zero where there is none.
     pub(super) newest: Hash,
     pub(super) before: Hash,
-}
-
-/// Which of a wallet's phases pay by vouchers, and which promise that the money stays.
-pub(super) mod phase {
-    pub(in super::super) const REGISTERED: u8 = 1;
-    pub(in super::super) const SUSPECTED: u8 = 3;
-    pub(in super::super) const PUNISHED: u8 = 4;
 }
 
 /// What a node says as of a block; nodes agree where all of it is the same.
@@ -205,7 +198,7 @@ fn read(block: u64, testimony: &Testimony) -> Result<Seen, LookError> {
     let account = HubWallet::accountOfCall::abi_decode_returns(account).map_err(|_| LookError::Nonsense)?;
     let nonce = HubWallet::payeeNonceCall::abi_decode_returns(nonce).map_err(|_| LookError::Nonsense)?;
     Ok(Seen {
-        phase: Some(phase),
+        phase: Some(Phase::from_number(phase).ok_or(LookError::Nonsense)?),
         hub: from_address(&hub),
         free: from_amount(&free).ok_or(LookError::Nonsense)?,
         paid: from_amount(&account.paid_).ok_or(LookError::Nonsense)?,

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use sosna_contracts::Phase;
 use sosna_protocol::{Address, Amount, eip712::Domain};
 
-use super::agree::{Seen, phase};
+use super::agree::Seen;
 use crate::store::Held;
 
 /// How far a device may trust that it is paid.
@@ -70,20 +71,20 @@ pub(super) fn of(seen: &Seen, hub: &Address, held: &Held, domain: &Domain) -> Re
         ));
     }
     match phase {
-        phase::SUSPECTED => {
+        Phase::Suspected => {
             return Err("the DAO suspects the hub's wallet: it pays only what was committed before".into());
         }
-        phase::PUNISHED => {
+        Phase::Punished => {
             return Err("the DAO has banned the hub's wallet: it pays only what was committed before".into());
         }
-        _ => {}
+        Phase::Created | Phase::Registered | Phase::Idle => {}
     }
     let paid = seen.paid.max(held.paid(domain));
     let on_chain =
         held.lines(domain).iter().filter(|line| line.root == seen.newest || line.root == seen.before);
     let committed = on_chain.map(|line| line.cumulative).fold(paid, Amount::max);
     let open = held.vouchered.checked_sub(committed).unwrap_or(Amount::ZERO);
-    let is_registered = phase == phase::REGISTERED;
+    let is_registered = phase == Phase::Registered;
     let free = if is_registered { seen.free } else { Amount::ZERO };
     let doubt = if !is_registered {
         Some(Doubt::NotRegistered)
@@ -110,7 +111,7 @@ mod tests {
         Seen {
             block: 1,
             time: 2,
-            phase: Some(phase::REGISTERED),
+            phase: Some(Phase::Registered),
             hub: HUB,
             free: Amount::from_units(100),
             paid: Amount::from_units(10),
@@ -168,8 +169,8 @@ mod tests {
         let wrong = [
             Seen { phase: None, ..seen() },
             Seen { hub: DOMAIN.wallet, ..seen() },
-            Seen { phase: Some(phase::SUSPECTED), ..seen() },
-            Seen { phase: Some(phase::PUNISHED), ..seen() },
+            Seen { phase: Some(Phase::Suspected), ..seen() },
+            Seen { phase: Some(Phase::Punished), ..seen() },
         ];
         for seen in wrong {
             assert!(!of(&seen, &HUB, &held(1, &[]), &DOMAIN).unwrap_err().is_empty(), "{seen:?}");
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn between_periods_the_owner_can_take_what_is_free() {
-        for phase in [0, 2] {
+        for phase in [Phase::Created, Phase::Idle] {
             let backing = of(&Seen { phase: Some(phase), ..seen() }, &HUB, &held(50, &[]), &DOMAIN).unwrap();
             assert_eq!((backing.unbacked.units(), backing.doubt), (40, Some(Doubt::NotRegistered)));
         }

@@ -9,7 +9,7 @@ use sosna_api::{
     wallet::WalletPhase,
 };
 use sosna_contracts::{
-    address,
+    Phase, address,
     bindings::{HubRegistry, HubWallet, HubWalletFactory, SNM},
     from_address, from_amount,
 };
@@ -135,13 +135,13 @@ pub struct Roots {
 /// A wallet's phase by the contract's number.
 #[must_use]
 pub const fn phase_of(number: u8) -> Option<WalletPhase> {
-    Some(match number {
-        0 => WalletPhase::Created,
-        1 => WalletPhase::Registered,
-        2 => WalletPhase::Idle,
-        3 => WalletPhase::Suspected,
-        4 => WalletPhase::Punished,
-        _ => return None,
+    Some(match Phase::from_number(number) {
+        Some(Phase::Created) => WalletPhase::Created,
+        Some(Phase::Registered) => WalletPhase::Registered,
+        Some(Phase::Idle) => WalletPhase::Idle,
+        Some(Phase::Suspected) => WalletPhase::Suspected,
+        Some(Phase::Punished) => WalletPhase::Punished,
+        None => return None,
     })
 }
 

@@ -22,7 +22,7 @@ use crate::{config, hub::Hub};
 use endpoints::Endpoints;
 pub(crate) use lists::List;
 use lists::Lists;
-pub(crate) use view::{Phase, View};
+pub(crate) use view::View;
 
 /// A setting of `[chain]` that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! What the wallet holds, as of one block.
 
-use sosna_contracts::{address, bindings::HubWallet, from_address, from_amount};
+use sosna_contracts::{Phase, address, bindings::HubWallet, from_address, from_amount};
 use sosna_protocol::{Address, Amount, Hash};
 
 use super::{Chain, ChainError, endpoints::Node};
@@ -31,31 +31,6 @@ pub(crate) struct View {
     pub(crate) payday_at: u64,
     /// What the hub's key has to pay for gas, in units of 10^-18 ether.
     pub(crate) ether: u128,
-}
-
-/// A wallet's phase, as the contract numbers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Created,
-    Registered,
-    Idle,
-    Suspected,
-    Punished,
-}
-
-// === impl Phase ===
-
-impl Phase {
-    const fn from_number(number: u8) -> Option<Self> {
-        Some(match number {
-            0 => Self::Created,
-            1 => Self::Registered,
-            2 => Self::Idle,
-            3 => Self::Suspected,
-            4 => Self::Punished,
-            _ => return None,
-        })
-    }
 }
 
 // === impl View ===
