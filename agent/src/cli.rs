@@ -119,7 +119,7 @@ enum Wallet {
     },
     /// Signs a claim of all that the hub has signed for, which anybody can bring to the chain.
     #[command(after_help = "Examples:\n  sosna-agent wallet claim > claim.json\n  \
-        sosna-agent wallet claim --fee 0.05 --days 30\n\n\
+        sosna-agent wallet claim --fee 0.05 --days 30\n  \
         sosna-agent wallet claim --by-root\n\n\
         Anybody brings the claim to the hub's wallet (`sosna payouts relay`; docs/contracts.md). The key stays here; the \
         claim is good for this wallet, this sum and this payee only, and once.")]

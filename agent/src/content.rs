@@ -2,6 +2,7 @@
 //! when it is first needed, and everything that comes is verified before it counts.
 
 use std::{
+    fmt::Display,
     os::unix::ffi::OsStringExt as _,
     path::PathBuf,
     sync::{Mutex, PoisonError},
@@ -52,7 +53,7 @@ pub enum TransferError {
         /// What it says about it.
         detail: Option<String>,
         /// What was asked for.
-        name: Hash,
+        name: String,
     },
     /// The store does not have it.
     #[error("the hub's content store does not have {name}")]
@@ -144,7 +145,7 @@ impl ContentClient {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(status_error(response, Hash::ZERO).await),
+            _ => return Err(status_error(response, &path).await),
         }
         let mut text = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(TransferError::Unreachable)? {
@@ -221,7 +222,7 @@ impl Download {
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 return Err(TransferError::Missing { name: self.name });
             }
-            _ => return Err(status_error(response, self.name).await),
+            _ => return Err(status_error(response, &self.name).await),
         }
         let Some(incoming) = self.incoming.as_mut() else {
             return Err(TransferError::Missing { name: self.name });
@@ -283,12 +284,12 @@ pub async fn upload(
     match response.status() {
         status if status.is_success() => Ok(()),
         StatusCode::GONE => Err(TransferError::Over { assignment: *assignment }),
-        _ => Err(status_error(response, *name).await),
+        _ => Err(status_error(response, name).await),
     }
 }
 
 /// What the store's refusal says, for the device's owner (RFC 9457).
-async fn status_error(mut response: Response, name: Hash) -> TransferError {
+async fn status_error(mut response: Response, name: &impl Display) -> TransferError {
     let status = response.status().as_u16();
     let mut text = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -299,5 +300,5 @@ async fn status_error(mut response: Response, name: Hash) -> TransferError {
     }
     let problem: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
     let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str()).map(str::to_owned);
-    TransferError::Status { status, detail, name }
+    TransferError::Status { status, detail, name: name.to_string() }
 }

@@ -241,7 +241,7 @@ fn running(engine: &Engine) -> Result<Report, StatusError> {
 }
 
 fn of_store(store: &Store, tasks: &[TaskRecord]) -> Result<Report, StatusError> {
-    let exposure = store.exposure()?;
+    let (exposure, proven) = (store.exposure()?, store.held()?);
     let held = store.voucher()?;
     let voucher = held.map_or(Amount::ZERO, |voucher| voucher.cumulative);
     Ok(Report {
@@ -252,7 +252,7 @@ fn of_store(store: &Store, tasks: &[TaskRecord]) -> Result<Report, StatusError> 
             uncovered: exposure.uncovered.to_string(),
             open: exposure.open.to_string(),
             payout_to: store.setting(payee::SETTING)?,
-            lines: store.held()?.record.map_or_else(Vec::new, |record| record.lines),
+            lines: proven.domain.map_or_else(Vec::new, |domain| proven.lines(&domain).to_vec()),
         },
         waiting_messages: store.outbox_length()?,
         ..empty()

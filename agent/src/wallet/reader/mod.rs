@@ -36,6 +36,8 @@ const THRIFT: u32 = 10;
 const ROUNDS: u32 = 10;
 /// A chain whose newest block is older stands still, or its nodes have lost the others.
 const STALE_S: u64 = 3600;
+/// So many lines are kept, the newest first: two roots can be claimed by at a time.
+const LINES: usize = 4;
 /// How long work waits for the first answers after a start.
 const FIRST: Duration = Duration::from_secs(5);
 
@@ -162,12 +164,9 @@ impl Reader {
         }
         self.look_at(domain.wallet);
         let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
-        let lifetime = chain.every * ROUNDS * last.thrift.max(1);
-        match &last.seen {
-            Some((at, wallet, seen)) if *wallet == domain.wallet && at.elapsed() < lifetime => {
-                backing::of(seen, hub, held, domain)
-            }
-            _ => Ok(unknown(Doubt::Unchecked(last.trouble.clone()))),
+        match last.seen(chain, &domain.wallet) {
+            Some(seen) => backing::of(seen, hub, held, domain),
+            None => Ok(unknown(Doubt::Unchecked(last.trouble.clone()))),
         }
     }
 
@@ -194,19 +193,17 @@ impl Reader {
             return None;
         }
         let backing = self.backing(hub, &domain, held);
-        let (is_checked, words, unbacked) = match &backing {
-            Ok(Backing { doubt: None, unbacked }) => (true, "registered".to_owned(), *unbacked),
-            Ok(Backing { doubt: Some(doubt), unbacked }) => {
-                (matches!(doubt, Doubt::New), doubt.to_string(), *unbacked)
-            }
-            Err(words) => (true, words.clone(), held.unpaid(&domain)),
+        let (words, unbacked) = match backing {
+            Ok(Backing { doubt: None, unbacked }) => ("registered".to_owned(), unbacked),
+            Ok(Backing { doubt: Some(doubt), unbacked }) => (doubt.to_string(), unbacked),
+            Err(words) => (words, held.unpaid(&domain)),
         };
         let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
-        let block = last.seen.as_ref().filter(|_| is_checked).map(|(_, _, seen)| seen.block);
+        let block = self.chain.as_ref().and_then(|chain| Some(last.seen(chain, &domain.wallet)?.block));
         Some(WalletReport {
             chain_id: domain.chain_id,
             wallet: domain.wallet.checksummed().as_str().to_owned(),
-            is_checked,
+            is_checked: block.is_some(),
             words,
             block,
             unbacked: unbacked.to_string(),
@@ -230,6 +227,15 @@ impl Reader {
             }
             last.trouble = trouble;
         }
+    }
+}
+
+impl Last {
+    /// What is known of a wallet, unless it is too old.
+    fn seen(&self, chain: &Chain, wallet: &Address) -> Option<&Seen> {
+        let (at, known, seen) = self.seen.as_ref()?;
+        let lifetime = chain.every * ROUNDS * self.thrift.max(1);
+        (known == wallet && at.elapsed() < lifetime).then_some(seen)
     }
 }
 
@@ -261,6 +267,7 @@ impl Chain {
 pub(crate) async fn watch(node: Arc<Node>) {
     let Some(chain) = node.reader.chain.clone() else { return };
     let mut named = node.reader.wallet.subscribe();
+    let mut without = Vec::new();
     loop {
         let wallet = *named.borrow_and_update();
         let Some(wallet) = wallet else {
@@ -271,7 +278,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
             continue;
         };
         let thrift = if node.is_metered() { THRIFT } else { 1 };
-        let trouble = look(&node, &chain, wallet).await.err();
+        let trouble = look(&node, &chain, wallet, &mut without).await.err();
         node.reader.set_trouble(trouble, thrift);
         node.reader.looked.send_replace(true);
         tokio::select! {
@@ -289,8 +296,14 @@ pub(crate) fn begin(node: &Node) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// One round: what two nodes agree on, and the device's lines in the roots that they name.
-async fn look(node: &Arc<Node>, chain: &Arc<Chain>, wallet: Address) -> Result<(), LookError> {
+/// One round: what two nodes agree on, and the device's lines in the roots that they name. `without` has roots of which
+/// the hub has said that they have none: a list does not change.
+async fn look(
+    node: &Arc<Node>,
+    chain: &Arc<Chain>,
+    wallet: Address,
+    without: &mut Vec<Hash>,
+) -> Result<(), LookError> {
     let domain = Domain { chain_id: chain.id, wallet };
     let seen = agree::look(&chain.endpoints, &domain, chain.registry, node.device).await?;
     if let Some(now_ms) = node.clock.trusted_ms()
@@ -305,18 +318,23 @@ async fn look(node: &Arc<Node>, chain: &Arc<Chain>, wallet: Address) -> Result<(
         last.seen = Some((Instant::now(), wallet, seen));
     }
     let held = node.store.held()?;
-    let mut lines: Vec<_> =
-        held.lines(&domain).iter().filter(|line| roots.contains(&line.root)).cloned().collect();
+    // What nodes say takes no line away: it is what the device is paid by.
+    let mut lines = held.lines(&domain).to_vec();
     let mut trouble = None;
-    let missing = roots.iter().filter(|root| !held.lines(&domain).iter().any(|line| line.root == **root));
     if held.vouchered > Amount::ZERO {
-        for root in missing {
-            match lines::fetch(node, root).await {
-                Ok(line) => lines.extend(line),
+        for root in roots {
+            if without.contains(&root) || lines.iter().any(|line| line.root == root) {
+                continue;
+            }
+            match lines::fetch(node, &root).await {
+                Ok(Some(line)) => lines.insert(0, line),
+                Ok(None) => without.insert(0, root),
                 Err(error) => trouble = Some(error),
             }
         }
     }
+    lines.truncate(LINES);
+    without.truncate(LINES);
     let paid = paid.max(held.paid(&domain));
     let record = WalletRecord { chain_id: domain.chain_id, wallet, paid, payee_nonce, lines };
     if held.record.as_ref() != Some(&record) {
@@ -332,6 +350,7 @@ async fn look(node: &Arc<Node>, chain: &Arc<Chain>, wallet: Address) -> Result<(
 /// The roots that lines can lead to now.
 impl Seen {
     fn roots(&self) -> Vec<Hash> {
-        [self.newest, self.before].into_iter().filter(|root| *root != Hash::ZERO).collect()
+        // The older first: lines are kept newest first.
+        [self.before, self.newest].into_iter().filter(|root| *root != Hash::ZERO).collect()
     }
 }

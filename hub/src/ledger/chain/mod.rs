@@ -141,7 +141,7 @@ impl Chain {
             endpoints: Endpoints::new(
                 settings.id,
                 &settings.endpoints,
-                Duration::from_millis(u64::from(settings.patience_ms)),
+                Duration::from_millis(u64::from(settings.patience_ms.max(100))),
             )?,
             seen: Mutex::new(None),
             trouble: Mutex::new(None),
