@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args, Subcommand};
 use sosna_api::text::{AddressText, AmountText};
 
-use crate::chain::args::{ChainArgs, SignArgs};
+use crate::chain::args::{ActArgs, ChainArgs};
 
 /// The registry's own bounds, in bytes.
 const LONGEST_NAME: usize = 64;
@@ -99,15 +99,9 @@ pub struct RegisterArgs {
     /// What the wallet shall hold at least, in SNM; what is missing is sent from the owner's account
     #[arg(long, value_name = "AMOUNT")]
     pub fund: Option<AmountText>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Where.
+    /// How.
     #[command(flatten)]
-    pub chain: ChainArgs,
-    /// Who.
-    #[command(flatten)]
-    pub sign: SignArgs,
+    pub act: ActArgs,
 }
 
 /// `sosna hubs describe`.
@@ -118,15 +112,9 @@ pub struct DescribeArgs {
     /// What is to be said.
     #[command(flatten)]
     pub words: DescriptionArgs,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Where.
+    /// How.
     #[command(flatten)]
-    pub chain: ChainArgs,
-    /// Who.
-    #[command(flatten)]
-    pub sign: SignArgs,
+    pub act: ActArgs,
 }
 
 /// What can be said of a hub.
@@ -149,15 +137,9 @@ pub struct DescriptionArgs {
 pub struct PaydayArgs {
     /// The wallet's address
     pub wallet: AddressText,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Where.
+    /// How.
     #[command(flatten)]
-    pub chain: ChainArgs,
-    /// Who.
-    #[command(flatten)]
-    pub sign: SignArgs,
+    pub act: ActArgs,
 }
 
 /// `sosna hubs withdraw`.
@@ -170,15 +152,9 @@ pub struct WithdrawArgs {
     /// To whom, if not to the owner
     #[arg(long, value_name = "ADDRESS")]
     pub to: Option<AddressText>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Where.
+    /// How.
     #[command(flatten)]
-    pub chain: ChainArgs,
-    /// Who.
-    #[command(flatten)]
-    pub sign: SignArgs,
+    pub act: ActArgs,
 }
 
 /// How much is taken out of a wallet.

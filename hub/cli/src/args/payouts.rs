@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use sosna_api::text::{AddressText, AmountText};
 
-use crate::chain::args::{ChainArgs, SignArgs};
+use crate::chain::args::ActArgs;
 
 /// `sosna payouts`.
 #[derive(Debug, Args)]
@@ -60,15 +60,9 @@ pub struct SettleArgs {
     /// Show who would be paid what, and send nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Where.
+    /// How.
     #[command(flatten)]
-    pub chain: ChainArgs,
-    /// Who.
-    #[command(flatten)]
-    pub sign: SignArgs,
+    pub act: ActArgs,
 }
 
 /// `sosna payouts relay`.
@@ -80,13 +74,7 @@ pub struct RelayArgs {
     /// What to keep, in SNM [default: all that the device allows]
     #[arg(long, value_name = "AMOUNT")]
     pub fee: Option<AmountText>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Where.
+    /// How.
     #[command(flatten)]
-    pub chain: ChainArgs,
-    /// Who.
-    #[command(flatten)]
-    pub sign: SignArgs,
+    pub act: ActArgs,
 }

@@ -36,6 +36,20 @@ pub struct SignArgs {
     pub wait: Duration,
 }
 
+/// What every command has that does something on the chain.
+#[derive(Debug, Clone, Args)]
+pub struct ActArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// Who.
+    #[command(flatten)]
+    pub sign: SignArgs,
+}
+
 // === impl ChainArgs ===
 
 impl ChainArgs {

@@ -69,10 +69,10 @@ async fn show(args: &HubsShowArgs) -> Result<(), Error> {
 
 async fn describe(args: &DescribeArgs) -> Result<(), Error> {
     let details = args.words.details.as_deref().map(digest).transpose()?;
-    let node = args.chain.node().await?;
-    let mut sender = args.sign.sender(node.clone())?;
+    let node = args.act.chain.node().await?;
+    let mut sender = args.act.sign.sender(node.clone())?;
     let moment = sender.moment().await?;
-    let contracts = wallet::open(&node, args.wallet.0, factory(args.chain.factory), moment.block).await?;
+    let contracts = wallet::open(&node, args.wallet.0, factory(args.act.chain.factory), moment.block).await?;
     let listing = contracts.listing(&node, args.wallet.0, moment.block).await?;
     let listing = listing.ok_or_else(|| {
         Error::Refused(format!(
@@ -82,21 +82,21 @@ async fn describe(args: &DescribeArgs) -> Result<(), Error> {
     })?;
     let (name, url) = (args.words.name.as_deref(), args.words.url.as_deref());
     let Some(call) = description(args.wallet.0, &listing, name, url, details) else {
-        return unchanged(args.json, "the registry says this already; nothing was sent");
+        return unchanged(args.act.json, "the registry says this already; nothing was sent");
     };
     let sent = sender.send(moment, "describing the hub", contracts.registry, &call, Advice::Repeat).await?;
-    told(args.json, "described", &sent, &[])
+    told(args.act.json, "described", &sent, &[])
 }
 
 async fn payday(args: &PaydayArgs) -> Result<(), Error> {
-    let node = args.chain.node().await?;
-    let mut sender = args.sign.sender(node.clone())?;
+    let node = args.act.chain.node().await?;
+    let mut sender = args.act.sign.sender(node.clone())?;
     let moment = sender.moment().await?;
     let at = args.wallet.0;
-    wallet::open(&node, at, factory(args.chain.factory), moment.block).await?;
+    wallet::open(&node, at, factory(args.act.chain.factory), moment.block).await?;
     match wallet::phase(&node, at, moment.block).await? {
         WalletPhase::Idle => {
-            return unchanged(args.json, "the wallet's period has ended already; nothing was sent");
+            return unchanged(args.act.json, "the wallet's period has ended already; nothing was sent");
         }
         WalletPhase::Created => {
             return Err(Error::Refused("the wallet has never begun a period; nothing was sent".to_owned()));
@@ -108,15 +108,15 @@ async fn payday(args: &PaydayArgs) -> Result<(), Error> {
     let ended: Option<HubWallet::Payday> = sent.events(at).next();
     let ended = ended.map(|it| [it.unlocked, it.fee].map(|units| from_amount(&units).unwrap_or_default()));
     let [unlocked, fee] = ended.unwrap_or_default();
-    told(args.json, "ended", &sent, &[("unlocked", unlocked), ("fee", fee)])
+    told(args.act.json, "ended", &sent, &[("unlocked", unlocked), ("fee", fee)])
 }
 
 async fn withdraw(args: &WithdrawArgs) -> Result<(), Error> {
-    let node = args.chain.node().await?;
-    let mut sender = args.sign.sender(node.clone())?;
+    let node = args.act.chain.node().await?;
+    let mut sender = args.act.sign.sender(node.clone())?;
     let moment = sender.moment().await?;
     let at = args.wallet.0;
-    wallet::open(&node, at, factory(args.chain.factory), moment.block).await?;
+    wallet::open(&node, at, factory(args.act.chain.factory), moment.block).await?;
     let (units, advice) = match args.amount {
         Withdrawal::Amount(amount) => (amount.0, Advice::LookFirst),
         Withdrawal::All => {
@@ -125,12 +125,12 @@ async fn withdraw(args: &WithdrawArgs) -> Result<(), Error> {
         }
     };
     if units == Amount::ZERO {
-        return unchanged(args.json, "there is nothing to withdraw; nothing was sent");
+        return unchanged(args.act.json, "there is nothing to withdraw; nothing was sent");
     }
     let to = args.to.map_or_else(|| sender.account(), |to| to.0);
     let call = HubWallet::withdrawCall { to: address(&to), amount: amount(units) };
     let sent = sender.send(moment, &format!("withdrawing {units} SNM"), at, &call, advice).await?;
-    told(args.json, &format!("{} got", to.checksummed()), &sent, &[("withdrawn", units)])
+    told(args.act.json, &format!("{} got", to.checksummed()), &sent, &[("withdrawn", units)])
 }
 
 /// What changes the registry's words about a hub to these; `None` where they are these already.

@@ -50,9 +50,9 @@ struct Course<'a> {
 }
 
 pub(super) async fn register(args: &RegisterArgs) -> Result<(), Error> {
-    let factory = args.chain.factory.ok_or(ChainError::NoFactory)?;
+    let factory = args.act.chain.factory.ok_or(ChainError::NoFactory)?;
     let details = args.details.as_deref().map(super::digest).transpose()?;
-    let node = args.chain.node().await?;
+    let node = args.act.chain.node().await?;
     let head = node.head().await?;
     let contracts = Contracts::of(&node, factory.0, head).await?;
     // A wallet that could never register would be made in vain.
@@ -62,7 +62,7 @@ pub(super) async fn register(args: &RegisterArgs) -> Result<(), Error> {
             contracts.registry.checksummed()
         )));
     }
-    let sender = args.sign.sender(node.clone())?;
+    let sender = args.act.sign.sender(node.clone())?;
     let mut course = Course { args, node, sender, contracts, steps: Vec::new(), cost: 0 };
     let wallet = course.make().await?;
     course.fund(wallet).await?;
@@ -187,7 +187,7 @@ impl Course<'_> {
         let state = State::look(&self.node, wallet, &self.contracts, moment.block).await?;
         let count = self.steps.iter().filter(|step| step.transaction.is_some()).count();
         let gas_ether = Amount::from_units(self.cost).into();
-        if self.args.json {
+        if self.args.act.json {
             return output::json(&Done { steps: self.steps, gas_ether, state: &state });
         }
         if count > 0 {

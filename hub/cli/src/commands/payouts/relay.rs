@@ -28,15 +28,15 @@ pub(super) async fn relay(args: &RelayArgs) -> Result<(), Error> {
     }
     let claim = Claim::read(&bytes, &from).map_err(ChainError::from)?;
     let payout = &claim.payout;
-    let node = args.chain.node().await?;
+    let node = args.act.chain.node().await?;
     node.require_chain("the claim", claim.chain_id)?;
     let head = node.head().await?;
-    wallet::open(&node, payout.wallet, args.chain.factory.map(|it| it.0), head).await?;
+    wallet::open(&node, payout.wallet, args.act.chain.factory.map(|it| it.0), head).await?;
     let hub = wallet::hub(&node, payout.wallet, head).await?;
     let roots = wallet::roots(&node, payout.wallet, head).await?;
     claim.require_owed(hub, &[*roots.newest, *roots.before]).map_err(ChainError::from)?;
 
-    let mut sender = args.sign.sender(node.clone())?;
+    let mut sender = args.act.sign.sender(node.clone())?;
     let moment = sender.moment().await?;
     let paid = wallet::paid(&node, payout.wallet, &[payout.device], moment.block, |_| ()).await?;
     let paid = paid.first().copied().unwrap_or_default();
@@ -55,7 +55,7 @@ pub(super) async fn relay(args: &RelayArgs) -> Result<(), Error> {
     let kept = kept.map_or(Amount::ZERO, |kept| amount(&kept.fee));
     let (to, all) = told.map_or((payout.to, owed), |paid| (from_address(&paid.to), amount(&paid.amount)));
     let net = all.checked_sub(kept).unwrap_or_default();
-    if args.json {
+    if args.act.json {
         return output::json(&serde_json::json!({
             "device": AddressText::from(payout.device),
             "to": AddressText::from(to),
@@ -78,20 +78,20 @@ pub(super) async fn relay(args: &RelayArgs) -> Result<(), Error> {
 /// Says at the wallet to whom a device is paid from now on.
 async fn register(args: &RelayArgs, signed: &Registration) -> Result<(), Error> {
     let (at, payee) = (signed.domain.wallet, &signed.payee);
-    let node = args.chain.node().await?;
+    let node = args.act.chain.node().await?;
     node.require_chain("the payee", signed.domain.chain_id)?;
     let head = node.head().await?;
-    wallet::open(&node, at, args.chain.factory.map(|it| it.0), head).await?;
+    wallet::open(&node, at, args.act.chain.factory.map(|it| it.0), head).await?;
     if args.fee.is_some_and(|fee| fee.0 > Amount::ZERO) {
         return Err(Error::Refused(
             "a payee is registered for nothing: leave out --fee; what you may keep is a share of what you settle"
                 .to_owned(),
         ));
     }
-    let mut sender = args.sign.sender(node)?;
+    let mut sender = args.act.sign.sender(node)?;
     let moment = sender.moment().await?;
     let sent = sender.send(moment, "registering the payee", at, &signed.call(), Advice::Repeat).await?;
-    if args.json {
+    if args.act.json {
         return output::json(&serde_json::json!({
             "device": AddressText::from(payee.device),
             "payee": AddressText::from(payee.payee),

@@ -60,11 +60,11 @@ struct Done {
 
 pub(super) async fn settle(hub: &Hub, args: &SettleArgs) -> Result<(), Error> {
     let (list, tree) = super::fetch(hub, None).await?;
-    let node = args.chain.node().await?;
+    let node = args.act.chain.node().await?;
     node.require_chain("the hub's list", list.chain_id)?;
     let head = node.head().await?;
     let at = *list.wallet;
-    wallet::open(&node, at, args.chain.factory.map(|it| it.0), head).await?;
+    wallet::open(&node, at, args.act.chain.factory.map(|it| it.0), head).await?;
     let roots = wallet::roots(&node, at, head).await?;
     // While the newest waits, the one before can be claimed by.
     let (list, tree) = match before(&list, &roots, head) {
@@ -96,7 +96,7 @@ pub(super) async fn settle(hub: &Hub, args: &SettleArgs) -> Result<(), Error> {
             devices(wanted.len()),
             list.root
         );
-        return if args.json { output::json(&done) } else { output::line(&text) };
+        return if args.act.json { output::json(&done) } else { output::line(&text) };
     }
     if args.dry_run {
         let lines = done.devices.iter().map(|line| (*line.device, *line.cumulative, *line.missing));
@@ -107,11 +107,11 @@ pub(super) async fn settle(hub: &Hub, args: &SettleArgs) -> Result<(), Error> {
             devices(owed.len()),
             done.passed_over
         );
-        return if args.json { output::json(&done) } else { output::line(&text) };
+        return if args.act.json { output::json(&done) } else { output::line(&text) };
     }
-    let mut sender = args.sign.sender(node)?;
+    let mut sender = args.act.sign.sender(node)?;
     pay(&mut sender, args, at, &tree, &owed, &mut done).await?;
-    if args.json {
+    if args.act.json {
         return output::json(&done);
     }
     output::line(&show::facts(&[
