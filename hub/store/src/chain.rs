@@ -133,15 +133,6 @@ impl Tx {
         self.all(query, |row| Ok((Address(bytes(row, "device")?), amount(row, "cumulative")?))).await
     }
 
-    /// When the last voucher of all was issued; 0 for never.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn last_voucher_ms(&mut self) -> Result<u64, StoreError> {
-        let query = sqlx::query("SELECT COALESCE(MAX(issued_ms), 0) AS last_ms FROM vouchers");
-        Ok(self.one(query, |row| integer(row, "last_ms")).await?.unwrap_or_default())
-    }
-
     /// Adds a root with its list; its number.
     ///
     /// # Errors

@@ -31,15 +31,8 @@ pub(super) async fn post_when_due(
     node: &Node,
     view: &View,
 ) -> Result<Option<String>, ChainError> {
-    let (last, issued_ms) = hub
-        .store
-        .read(|tx| {
-            Box::pin(async move {
-                let last = tx.roots(1).await?.pop();
-                Ok::<_, HubError>((last, tx.last_voucher_ms().await?))
-            })
-        })
-        .await?;
+    let last =
+        hub.store.read(|tx| Box::pin(async move { Ok::<_, HubError>(tx.roots(1).await?.pop()) })).await?;
     let is_known = match &last {
         Some(last) => last.root == view.newest,
         None => view.newest == sosna_protocol::Hash::ZERO,
@@ -54,12 +47,12 @@ pub(super) async fn post_when_due(
         ));
     }
     // One that is not certain to be on the chain is made anew at once.
-    let waits = last.as_ref().is_some_and(|last| {
-        let is_new = hub.now_ms().saturating_sub(last.made_ms) < chain.settings.root_ms;
-        last.active_at.is_some() && (is_new || (last.root == view.newest && issued_ms < last.made_ms))
-    });
+    let last = last.filter(|last| last.active_at.is_some());
+    let now_ms = hub.now_ms();
+    let is_new =
+        last.as_ref().is_some_and(|last| now_ms.saturating_sub(last.made_ms) < chain.settings.root_ms);
     // The one before must be claimable before it makes room for the next.
-    if waits || view.block_time < view.active_at {
+    if is_new || view.block_time < view.active_at {
         return Ok(None);
     }
     let owed =
@@ -69,7 +62,7 @@ pub(super) async fn post_when_due(
         .filter(|(_, cumulative)| *cumulative > Amount::ZERO)
         .map(|(device, cumulative)| Line { device, cumulative })
         .collect();
-    if lines.is_empty() {
+    if lines.is_empty() || last.is_some_and(|last| last.root == view.newest && says_all(&last, &lines)) {
         return Ok(None);
     }
     let tree = tokio::task::spawn_blocking(move || Payouts::new(lines))
@@ -79,6 +72,13 @@ pub(super) async fn post_when_due(
         return Ok(None);
     }
     Ok(post(hub, chain, node, view, tree).await?.trouble)
+}
+
+/// Whether a root has every voucher. By its sum, which grows with each: by the time of the last voucher, one that was
+/// issued while the root was reckoned would be taken for older.
+fn says_all(root: &Root, lines: &[Line]) -> bool {
+    let sum = lines.iter().try_fold(Amount::ZERO, |sum, line| sum.checked_add(line.cumulative));
+    sum == Some(root.total)
 }
 
 /// Whether the books know the root that is the newest on the chain.
@@ -217,4 +217,31 @@ fn explain(refusal: &[u8]) -> String {
 fn ether(units: u128) -> String {
     let milli = units / 10_u128.pow(15);
     format!("{}.{:03}", milli / 1000, milli % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use sosna_protocol::{Address, Hash};
+
+    use super::*;
+
+    fn line(device: u8, units: u128) -> Line {
+        Line { device: Address([device; 20]), cumulative: Amount::from_units(units) }
+    }
+
+    #[test]
+    fn a_voucher_that_a_root_missed_makes_the_next_due() {
+        let root = Root {
+            id: 1,
+            root: Hash::ZERO,
+            total: Amount::from_units(5),
+            lines: 1,
+            paid_seen: Amount::ZERO,
+            made_ms: 9,
+            active_at: Some(1),
+        };
+        assert!(says_all(&root, &[line(1, 5)]));
+        assert!(!says_all(&root, &[line(1, 5), line(2, 1)]));
+        assert!(!says_all(&root, &[line(1, u128::MAX), line(2, 6)]), "no sum is taken for another");
+    }
 }
