@@ -1,6 +1,6 @@
 //! Transactions that call a contract, signed by a key of ours: the bytes that a node is given.
 
-use alloy_consensus::{SignableTransaction as _, Transaction as _, TxEip1559, TxEnvelope};
+use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, Bytes, TxKind};
 use sosna_protocol::{Hash, identity::Sign};
@@ -31,15 +31,24 @@ pub struct Signed {
     pub raw: Vec<u8>,
 }
 
-/// What a signed transaction offers to whoever makes the block, for a unit of gas; `None` where it is none of ours.
-#[must_use]
-pub fn tip(raw: &[u8]) -> Option<u128> {
-    TxEnvelope::decode_2718(&mut &*raw).ok()?.max_priority_fee_per_gas()
-}
-
 // === impl Draft ===
 
 impl Draft {
+    /// What was drafted, from what was signed; `None` where that is none of ours.
+    #[must_use]
+    pub fn read(raw: &[u8]) -> Option<Self> {
+        let TxEnvelope::Eip1559(signed) = TxEnvelope::decode_2718(&mut &*raw).ok()? else { return None };
+        let transaction = signed.tx();
+        Some(Self {
+            chain_id: transaction.chain_id,
+            nonce: transaction.nonce,
+            to: transaction.to.to().copied()?,
+            data: transaction.input.clone(),
+            gas: transaction.gas_limit,
+            fees: (transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas),
+        })
+    }
+
     /// Signs it.
     ///
     /// # Errors

@@ -4,10 +4,7 @@
 use alloy_consensus::{Transaction as _, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718 as _;
 use alloy_primitives::{Address, Bytes};
-use sosna_contracts::{
-    hash,
-    transaction::{Draft, tip},
-};
+use sosna_contracts::{hash, transaction::Draft};
 use sosna_host::identity::IdentityKey;
 use sosna_protocol::{Hash, Signature, identity::Sign as _};
 
@@ -32,8 +29,9 @@ fn a_transaction_is_its_signers_and_says_what_was_drafted() {
         assert_eq!(*read.tx_hash(), hash(&signed.hash));
         assert_eq!((read.chain_id(), read.nonce(), read.to()), (Some(5), 7, Some(draft.to)));
         assert_eq!((read.input(), read.gas_limit(), read.value().is_zero()), (&draft.data, 90_000, true));
-        assert_eq!((read.max_fee_per_gas(), tip(&signed.raw)), (1000, Some(30)));
-        assert_eq!(tip(&signed.raw[1..]), None);
+        assert_eq!((read.max_fee_per_gas(), read.max_priority_fee_per_gas()), (1000, Some(30)));
+        assert_eq!(Draft::read(&signed.raw).as_ref(), Some(&draft));
+        assert_eq!(Draft::read(&signed.raw[1..]), None);
     }
     assert_eq!(draft.cost(), 90_000_000);
 }

@@ -114,6 +114,7 @@ fn measure(replicas: usize, region: Option<&str>) -> (f64, u64) {
                 resources,
                 timeout_ms: 60_000,
                 cap: Amount::from_units(900),
+                allowance: None,
                 region,
                 holders: &holders,
                 apart: replicas > 1,

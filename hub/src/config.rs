@@ -155,6 +155,15 @@ pub struct Chain {
     /// Nodes that are asked, the first that answers: JSON-RPC by HTTP or HTTPS. Where there are several, what has
     /// happened counts when two say so.
     pub endpoints: Vec<String>,
+    /// The address of the escrow in which buyers deposit for this wallet; empty where their deposits are no credit here.
+    pub escrow: String,
+    /// What may be given away of a buyer's work, in SNM and in quotes, beyond what the buyer has signed for.
+    pub buyer_exposure: AmountText,
+    /// The least time between two transactions by which the wallet is paid what one buyer has signed for.
+    pub redeem_ms: u64,
+    /// The least that such a transaction is worth, in SNM and in quotes. One whose buyer has announced to take back its
+    /// deposit waits for neither.
+    pub redeem_least: AmountText,
     /// How long a node may think before the next is asked.
     pub patience_ms: u32,
     /// How many blocks a transaction is in or under before it counts.
@@ -165,6 +174,8 @@ pub struct Chain {
     pub root_ms: u64,
     /// The most that a unit of gas may cost; while it costs more, nothing is sent.
     pub most_gwei: u64,
+    /// After how long a transaction that is in no block offers more for gas.
+    pub raise_ms: u64,
     /// Whether a root is posted over one that these books do not know: only where they are known to be whole.
     pub over_unknown_root: bool,
 }
@@ -175,11 +186,16 @@ impl Default for Chain {
             id: 0,
             wallet: String::new(),
             endpoints: Vec::new(),
+            escrow: String::new(),
+            buyer_exposure: Amount::from_units(10 * Amount::SNM.units()).into(),
+            redeem_ms: 86_400_000,
+            redeem_least: Amount::SNM.into(),
             patience_ms: 15_000,
             confirmations: 12,
             poll_ms: 5_000,
             root_ms: 86_400_000,
             most_gwei: 100,
+            raise_ms: 90_000,
             over_unknown_root: false,
         }
     }

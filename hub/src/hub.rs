@@ -213,6 +213,20 @@ async fn settle_domain(tx: &mut sosna_store::Tx, wanted: Domain, hub: Address) -
     Ok(wanted)
 }
 
+/// Deposits that are credit here are looked at in the one escrow where they are: whoever stopped looking would not see
+/// that they are taken back.
+async fn settle_escrow(tx: &mut sosna_store::Tx, wanted: Option<Address>) -> Result<(), HubError> {
+    let Some(known) = tx.escrow().await?.filter(|known| Some(*known) != wanted) else { return Ok(()) };
+    let named = wanted.map_or_else(|| "none".to_owned(), |wanted| wanted.checksummed().as_str().to_owned());
+    Err(HubError::refused(
+        sosna_api::Code::Conflict,
+        format!(
+            "buyers of this hub deposit in the escrow {}, and the settings name {named}; set `chain.escrow` back",
+            known.checksummed()
+        ),
+    ))
+}
+
 // === impl Hub ===
 
 impl Hub {
@@ -252,6 +266,8 @@ impl Hub {
         let wanted = chain.as_ref().map_or(Domain::off_chain(key.address()), |chain| chain.domain);
         let own = key.address();
         let domain = store.write(move |tx| Box::pin(settle_domain(tx, wanted, own))).await?;
+        let escrow = chain.as_ref().and_then(|chain| chain.escrow).map(|escrow| escrow.wallet);
+        store.write(move |tx| Box::pin(settle_escrow(tx, escrow))).await?;
         let fleet = Fleet::load(&store).await?;
         let (outbound, waiting) = mpsc::channel(OUTBOUND);
         let reach = Reach::new(&config.registry.private);

@@ -271,3 +271,28 @@ impl Typed for BuyerVoucher {
         ])
     }
 }
+
+/// That a buyer of a hub is whose deposits an account makes; signed by the account, for the escrow's domain. No contract
+/// checks it: by it a hub knows whose credit a deposit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuyerAccount<'a> {
+    /// Who deposits.
+    pub account: Address,
+    /// The hub's wallet.
+    pub wallet: Address,
+    /// The buyer's name at the hub.
+    pub buyer: &'a str,
+}
+
+impl Typed for BuyerAccount<'_> {
+    const TYPE: &'static str = "BuyerAccount(address account,address wallet,string buyer)";
+
+    fn struct_hash(&self) -> Hash {
+        keccak256(&[
+            &type_hash::<Self>(),
+            &self.account.word(),
+            &self.wallet.word(),
+            &keccak256(&[self.buyer.as_bytes()]).0,
+        ])
+    }
+}

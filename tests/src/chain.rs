@@ -63,6 +63,12 @@ impl Anybody {
         Self { account, key: key.display().to_string(), endpoint: chain.url().to_owned() }
     }
 
+    /// The file with their key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// `sosna payouts` with these arguments.
     #[must_use]
     pub fn payouts(&self, world: &World, arguments: &[&str]) -> Done {

@@ -330,7 +330,7 @@ fn what_keeps_a_hub_from_committing_is_told() {
             .until(why, || shown(&opening.world)["trouble"].as_str().is_some_and(|said| said.contains(why)));
     };
     assert_eq!(opening.run(&[], &["echo", "one"]).ok(), "one");
-    until_told(&opening, "`chain.most_gwei` is 0: the root waits until it is cheaper");
+    until_told(&opening, "`chain.most_gwei` is 0: what is to be sent waits until it is cheaper");
 
     chain.set_ether(hub, U256::ZERO).unwrap();
     opening.world.stop_hub();
@@ -353,15 +353,35 @@ fn what_keeps_a_hub_from_committing_is_told() {
     assert_eq!(opening.run(&[], &["echo", "two"]).ok(), "two");
     until_told(&opening, "are needed for what devices are owed and the lock; send it some");
 
+    // No block comes: more is offered, and more again, for the same place; one of them is taken.
+    let more = SNM::transferCall { to: wallet.at, value: U256::from(10).pow(U256::from(21)) };
+    chain.send(chain.people.holder, chain.contracts.token, &more).unwrap();
+    opening.world.stop_hub();
+    opening.world.set_hub("chain.raise_ms", "500");
+    chain.mine_by_itself(false).unwrap();
+    opening.world.start_hub();
+    opening.world.until_online(1);
+    let offered = |opening: &Opening| items(&shown(&opening.world)["roots"][0]["transactions"]).to_vec();
+    opening.world.until("two more offers", || offered(&opening).len() >= 3);
+    assert!(opening.world.hub_log().contains("more is offered for it"));
+    let nonces: Vec<_> = offered(&opening).iter().map(|one| one["nonce"].clone()).collect();
+    assert!(nonces.windows(2).all(|two| two[0] == two[1]), "{nonces:?}");
+    chain.mine_by_itself(true).unwrap();
+    let raised = tree(&settled(&opening, &chain));
+    let states: Vec<_> = offered(&opening).iter().map(|one| text(&one["state"]).to_owned()).collect();
+    assert_eq!(states.iter().filter(|state| *state == "done").count(), 1, "{states:?}");
+    assert!(states.iter().all(|state| state == "done" || state == "replaced"), "{states:?}");
+    assert!(raised.total() > first.total());
+    assert_eq!(opening.run(&[], &["echo", "three"]).ok(), "three");
+
     // The period is over, and begins anew.
     chain.wait(60 * 24 * 3600).unwrap();
     chain.send(chain.people.owner, wallet.at, &HubWallet::paydayCall {}).unwrap();
     until_told(&opening, "the wallet's period is over, and no root can be posted");
-    let more = SNM::transferCall { to: wallet.at, value: U256::from(10).pow(U256::from(21)) };
     chain.send(chain.people.holder, chain.contracts.token, &more).unwrap();
     chain.send(chain.people.owner, wallet.at, &HubWallet::registerCall {}).unwrap();
     let second = tree(&settled(&opening, &chain));
-    assert!(second.total() > first.total());
+    assert!(second.total() > raised.total());
     opening.world.until("no trouble", || shown(&opening.world)["trouble"].is_null());
     opening.world.assert_books();
     opening.world.finish();

@@ -318,6 +318,14 @@ impl DevChain {
         Ok(block.map_or(0, |block| block.header.timestamp))
     }
 
+    /// The newest block's number.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn height(&self) -> Result<u64, ChainError> {
+        Ok(self.runtime.block_on(async { self.provider.get_block_number().await })?)
+    }
+
     /// The chain's number.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ pub struct LedgerQuery {
 pub struct Account {
     /// A user's name.
     pub buyer: String,
-    /// All credit that was ever granted.
+    /// All credit that was ever granted, or deposited and not taken back.
     pub granted: AmountText,
     /// Held for jobs that are not decided.
     pub reserved: AmountText,
@@ -52,6 +52,10 @@ words! {
     pub enum EntryKind {
         /// An admin granted credit.
         Credit = "credit",
+        /// The buyer deposited on the chain.
+        Deposit = "deposit",
+        /// The buyer has taken a deposit back, or the chain has.
+        TakenBack = "taken_back",
         /// Credit is held for a job.
         Reserve = "reserve",
         /// What was held is free again.

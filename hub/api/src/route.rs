@@ -18,6 +18,9 @@
 //! | `POST /v1/owners/{address}/admit` | → [`Owner`](crate::owner::Owner) | operator, admin |
 //! | `GET /v1/ledger?limit=&before=` | [`Ledger`](crate::ledger::Ledger): own, or everybody's for admins | everybody |
 //! | `POST /v1/ledger/credit` (header [`IDEMPOTENCY_KEY`] required) | [`NewCredit`](crate::ledger::NewCredit) → 201 [`Account`](crate::ledger::Account) | admin |
+//! | `GET /v1/deposits?limit=&after=` | [`DepositList`](crate::deposit::DepositList): own, or everybody's for admins; 404 where the hub takes none | everybody |
+//! | `POST /v1/deposits/account` | [`NewDepositAccount`](crate::deposit::NewDepositAccount) → 201 [`Deposit`](crate::deposit::Deposit); 200 where it was known | buyer, admin |
+//! | `POST /v1/deposits/voucher` | [`NewBuyerVoucher`](crate::deposit::NewBuyerVoucher) → [`Deposit`](crate::deposit::Deposit) | buyer, admin |
 //! | `GET /v1/wallet` | [`Wallet`](crate::wallet::Wallet); 404 where the hub has none | everybody |
 //! | `GET /v1/payouts` | [`PayoutList`](crate::wallet::PayoutList) of a root | everybody, also without a token |
 //! | `GET /v1/payouts/{address}` | [`PayoutProof`](crate::wallet::PayoutProof) of one device | everybody, also without a token |
@@ -70,6 +73,12 @@ pub const OWNER_ADMIT: &str = "/v1/owners/{address}/admit";
 pub const LEDGER: &str = "/v1/ledger";
 /// Credit for a buyer.
 pub const LEDGER_CREDIT: &str = "/v1/ledger/credit";
+/// Buyers' deposits on the chain.
+pub const DEPOSITS: &str = "/v1/deposits";
+/// An account for the caller's deposits.
+pub const DEPOSITS_ACCOUNT: &str = "/v1/deposits/account";
+/// What the caller signs for.
+pub const DEPOSITS_VOUCHER: &str = "/v1/deposits/voucher";
 /// The hub's wallet on a chain.
 pub const WALLET: &str = "/v1/wallet";
 /// What every device is owed by the newest root.

@@ -117,6 +117,8 @@ words! {
         Region = "region",
         /// It asks more than the job may cost.
         Price = "price",
+        /// It asks more than may be given away of the buyer's work before the buyer signs for what was spent.
+        Confirmation = "confirmation",
         /// Its owner has a replica of the task already.
         Owner = "owner",
         /// Its network has a replica of the task already.

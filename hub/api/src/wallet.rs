@@ -31,7 +31,7 @@ words! {
         Open = "open",
         /// It is on the chain.
         Done = "done",
-        /// It is on the chain, and the wallet refused it.
+        /// It is on the chain, and the contract refused it.
         Failed = "failed",
         /// Another one of its place is on the chain.
         Replaced = "replaced",

@@ -1,5 +1,6 @@
 //! What can be written on the command line, and what `--help` says about it.
 
+mod deposits;
 mod hubs;
 mod owner;
 mod payouts;
@@ -12,6 +13,9 @@ use sosna_api::{
     text::{AmountText, ArchText, NetworkText, StreamText},
 };
 
+pub use deposits::{
+    ConfirmArgs, DepositsArgs, DepositsCommand, EscrowArgs, LeaveArgs, PutArgs, TakeBackArgs,
+};
 pub use hubs::{
     DescribeArgs, DescriptionArgs, HubsCommand, HubsListArgs, HubsShowArgs, PaydayArgs, RegisterArgs,
     WithdrawArgs, Withdrawal,
@@ -155,6 +159,19 @@ time after a job's end (30 days unless the operator chose another).")]
   sosna ledger credit alice 100"
     )]
     Ledger(LedgerArgs),
+    /// Show deposits on the chain; deposit, sign for what was spent, take back what is left
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  sosna deposits                     # yours; an admin sees everybody's
+  sosna deposits put 50 --escrow 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
+  sosna deposits confirm             # sign for what was spent
+  sosna deposits notice              # and a week later: sosna deposits take-back all
+
+The chain's node is named by --endpoint or SOSNA_ENDPOINT, the contract by --escrow or SOSNA_ESCROW, the
+key by --key or SOSNA_KEY."
+    )]
+    Deposits(DepositsArgs),
     /// Show the hub's wallet on the chain, and the roots by which it commits to devices
     #[command(after_help = "Examples:
   sosna wallet

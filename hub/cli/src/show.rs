@@ -1,5 +1,6 @@
 //! Tables and pages for people.
 
+mod deposits;
 mod hubs;
 
 use std::io::IsTerminal as _;
@@ -17,6 +18,7 @@ use sosna_api::{
 };
 use sosna_host::clock::{Clock as _, SystemClock};
 
+pub use deposits::{deposit, deposits};
 pub use hubs::{entries, owed, state};
 
 use crate::quantity::{show_duration, show_size};

@@ -9,6 +9,7 @@ use sosna_store::{Account, Entry, Transfer};
 use crate::{
     error::HubError,
     hub::{Effect, Hub},
+    ledger::deposits,
 };
 
 /// Grants a buyer credit, once for each key; says whether this was the first time.
@@ -30,13 +31,14 @@ pub async fn grant_credit(hub: &Arc<Hub>, key: &str, buyer: &str, amount: Amount
                 key,
                 kind: "credit",
                 from: Account::Grants,
-                to: Account::Buyer(buyer),
+                to: Account::Buyer(buyer.clone()),
                 amount,
                 job: None,
                 assignment: None,
                 at_ms: hub.now_ms(),
             };
             if tx.transfer(&transfer).await? {
+                deposits::count_granted(tx, &buyer, amount).await?;
                 return Ok((true, vec![Effect::Schedule]));
             }
             let is_same = |entry: Entry| entry.to == transfer.to.name() && entry.amount == amount;

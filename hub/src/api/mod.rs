@@ -6,6 +6,7 @@
 
 mod caller;
 mod content;
+mod deposits;
 mod devices;
 mod extract;
 mod failure;
@@ -86,6 +87,9 @@ pub fn router(hub: Arc<Hub>, shutdown: watch::Receiver<bool>) -> Router {
         .route(route::OWNER_ADMIT, post(owners::admit))
         .route(route::LEDGER, get(ledger::show))
         .route(route::LEDGER_CREDIT, post(ledger::credit))
+        .route(route::DEPOSITS, get(deposits::list))
+        .route(route::DEPOSITS_ACCOUNT, post(deposits::link))
+        .route(route::DEPOSITS_VOUCHER, post(deposits::confirm))
         .route(route::WALLET, get(wallet::show))
         .route(route::PAYOUTS, get(wallet::list))
         .route(route::PAYOUT, get(wallet::proof))

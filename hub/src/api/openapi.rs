@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use serde_json::{Map, Value, json};
-use sosna_api::{Problem, device, event, hub, job, ledger, owner, problem::MEDIA_TYPE, route, user, wallet};
+use sosna_api::{
+    Problem, deposit, device, event, hub, job, ledger, owner, problem::MEDIA_TYPE, route, user, wallet,
+};
 use utoipa::{IntoParams, ToSchema, openapi::path::ParameterIn};
 
 const JSON: &str = "application/json";
@@ -190,6 +192,40 @@ fn chain(to: &mut Document) {
     to.add("get", route::WALLET, "The hub's wallet on a chain.", "everybody", |to, one| {
         one.answers(200, to.schema::<wallet::Wallet>(), JSON)
     });
+    to.add(
+        "get",
+        route::DEPOSITS,
+        "Buyers' deposits on the chain: own, or everybody's for admins.",
+        "everybody",
+        |to, one| {
+            one.query::<deposit::DepositQuery>().answers(200, to.schema::<deposit::DepositList>(), JSON)
+        },
+    );
+    to.add(
+        "post",
+        route::DEPOSITS_ACCOUNT,
+        "Names the account whose deposits are the caller's credit.",
+        "buyer, admin",
+        |to, one| {
+            let answer = to.schema::<deposit::Deposit>();
+            one.body(to.schema::<deposit::NewDepositAccount>(), JSON)
+                .answers(201, answer.clone(), JSON)
+                .answers(200, answer, JSON)
+        },
+    );
+    to.add(
+        "post",
+        route::DEPOSITS_VOUCHER,
+        "Takes what the caller signs for; less than before changes nothing.",
+        "buyer, admin",
+        |to, one| {
+            one.body(to.schema::<deposit::NewBuyerVoucher>(), JSON).answers(
+                200,
+                to.schema::<deposit::Deposit>(),
+                JSON,
+            )
+        },
+    );
     to.add("get", route::PAYOUTS, "What every device is owed by a root.", all, |to, one| {
         one.open().query::<wallet::PayoutQuery>().answers(200, to.schema::<wallet::PayoutList>(), JSON)
     });

@@ -84,7 +84,19 @@ fn state(seen: &View) -> WalletState {
 }
 
 fn view_root(root: &sosna_store::Root, transactions: &[sosna_store::Transaction]) -> PayoutRoot {
-    let transaction = |one: &sosna_store::Transaction| PayoutTransaction {
+    PayoutRoot {
+        root: root.root.into(),
+        total: root.total.into(),
+        devices: root.lines,
+        made_ms: root.made_ms,
+        active_ms: root.active_at.map(|at| at.saturating_mul(1000)),
+        transactions: transactions.iter().map(view_transaction).collect(),
+    }
+}
+
+/// A transaction of the hub's.
+pub(super) fn view_transaction(one: &sosna_store::Transaction) -> PayoutTransaction {
+    PayoutTransaction {
         hash: one.hash.into(),
         nonce: one.nonce,
         state: match one.state {
@@ -93,14 +105,6 @@ fn view_root(root: &sosna_store::Root, transactions: &[sosna_store::Transaction]
             sosna_store::TransactionState::Failed => TransactionState::Failed,
             sosna_store::TransactionState::Replaced => TransactionState::Replaced,
         },
-    };
-    PayoutRoot {
-        root: root.root.into(),
-        total: root.total.into(),
-        devices: root.lines,
-        made_ms: root.made_ms,
-        active_ms: root.active_at.map(|at| at.saturating_mul(1000)),
-        transactions: transactions.iter().map(transaction).collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! transaction as each verdict.
 
 pub(crate) mod chain;
+pub(crate) mod deposits;
 mod recover;
 mod vouchers;
 

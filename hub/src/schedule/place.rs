@@ -36,6 +36,8 @@ pub struct Need<'a> {
     pub timeout_ms: u64,
     /// What it may cost.
     pub cap: Amount,
+    /// What may be given away of its buyer's work until the buyer signs for more; `None` where that is not needed.
+    pub allowance: Option<Amount>,
     /// Where.
     pub region: Option<&'a str>,
     /// Who has or had a replica of the same task.
@@ -162,6 +164,7 @@ fn check(live: &Live, need: &Need<'_>) -> Result<Amount, Constraint> {
     require(!on_probation || live.open < need.probation_assignments, Constraint::Reputation)?;
     let price = described.ask.price(&need.resources, need.timeout_ms).ok_or(Constraint::Price)?;
     require(price <= need.cap, Constraint::Price)?;
+    require(need.allowance.is_none_or(|left| price <= left), Constraint::Confirmation)?;
     require(live.trusts_for(price), Constraint::Exposure)?;
     Ok(price)
 }
@@ -202,6 +205,9 @@ const fn advice(constraint: Constraint) -> &'static str {
         }
         Constraint::Region => "most devices are elsewhere; leave --region out, or wait for devices there",
         Constraint::Price => "most devices ask more than the job may cost; raise --max-price",
+        Constraint::Confirmation => {
+            "the buyer has signed for too little of what was spent, or deposited too little; `sosna deposits confirm` signs"
+        }
         Constraint::Owner => {
             "replicas must be with different owners; admit more of them with `sosna owner admit`, or ask for fewer"
         }

@@ -12,6 +12,7 @@ use crate::{
     error::HubError,
     hub::{Effect, Event, Hub},
     job::JobSpec,
+    ledger::deposits,
     verify,
 };
 
@@ -67,17 +68,21 @@ struct Round {
 async fn round(hub: &Arc<Hub>, skip: u32) -> Result<Round, HubError> {
     let now = hub.now_ms();
     let inner = hub.clone();
-    let (open, mut budget) = hub
+    let (open, mut allowances, mut budget) = hub
         .store
         .read(move |tx| {
             Box::pin(async move {
-                let mut open = Vec::new();
+                let (mut open, mut allowances) = (Vec::new(), HashMap::new());
                 for task in tx.open_tasks_after(now, skip, BATCH).await? {
+                    if !allowances.contains_key(&task.buyer) {
+                        let left = deposits::allowance(tx, &inner, &task.buyer).await?;
+                        allowances.insert(task.buyer.clone(), left);
+                    }
                     let holders = tx.assignments_of_task(&task.task.id).await?;
                     let room = verify::room(tx, &inner, &task.task).await?;
                     open.push((task, holders, room));
                 }
-                Ok::<_, HubError>((open, verify::budget_left(tx, &inner).await?))
+                Ok::<_, HubError>((open, allowances, verify::budget_left(tx, &inner).await?))
             })
         })
         .await?;
@@ -93,7 +98,8 @@ async fn round(hub: &Arc<Hub>, skip: u32) -> Result<Round, HubError> {
             result.waiting += 1;
             continue;
         };
-        let mut wish = Wish::new(hub, &task, &spec, &assignments, room);
+        let allowance = allowances.get(&task.buyer).copied().flatten();
+        let mut wish = Wish::new(hub, &task, &spec, &assignments, room, allowance);
         let fresh = wish.holders.is_empty() && wish.class.is_none();
         for _ in 0..task.missing {
             let known = blocked.get(&task.task.job).filter(|_| fresh && wish.holders.is_empty());
@@ -104,6 +110,7 @@ async fn round(hub: &Arc<Hub>, skip: u32) -> Result<Round, HubError> {
             match choice {
                 Ok((id, placement)) => {
                     wish.holds(hub, &placement);
+                    allowances.insert(task.buyer.clone(), wish.allowance);
                     let check = match verify::may_begin(&task.task, &assignments) {
                         true => wish.checker(hub, &placement, budget),
                         false => None,

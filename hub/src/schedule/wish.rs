@@ -22,6 +22,8 @@ pub(super) struct Wish<'a> {
     pub(super) class: Option<Class>,
     /// What a replica may cost.
     cap: Amount,
+    /// What may be given away of its buyer's work.
+    pub(super) allowance: Option<Amount>,
     /// Whether results are compared: then replicas are apart, and run on one class.
     compared: bool,
 }
@@ -32,13 +34,15 @@ pub(super) fn is_checked(open: &OpenTask) -> bool {
 }
 
 impl<'a> Wish<'a> {
-    /// The wish of a task with these assignments, of which the next replica may cost the operator so much.
+    /// The wish of a task with these assignments, of which the next replica may cost the operator so much, and the buyer
+    /// so much.
     pub(super) fn new(
         hub: &Hub,
         open: &'a OpenTask,
         spec: &'a JobSpec,
         assignments: &[Assignment],
         room: Option<Amount>,
+        allowance: Option<Amount>,
     ) -> Self {
         let now = hub.now_ms();
         let holders = assignments
@@ -53,11 +57,12 @@ impl<'a> Wish<'a> {
         let cap = room.map_or(open.cap, |room| open.cap.min(room));
         let compared = open.task.asked > 1 || is_checked(open);
         let image_class = spec.image_class();
-        Self { open, spec, image_class, holders, class: open.task.class, cap, compared }
+        Self { open, spec, image_class, holders, class: open.task.class, cap, allowance, compared }
     }
 
     /// A device has the next replica.
     pub(super) fn holds(&mut self, hub: &Hub, placement: &Placement) {
+        self.allowance = self.allowance.map(|left| left.checked_sub(placement.price).unwrap_or_default());
         self.holders.push(holder(hub, placement.device, true));
         self.class = self.class.or(Some(placement.class));
     }
@@ -80,6 +85,7 @@ impl<'a> Wish<'a> {
             resources: self.spec.resources(),
             timeout_ms: self.spec.request.timeout_ms,
             cap: self.cap,
+            allowance: self.allowance,
             region: self.spec.request.region.as_deref(),
             holders: &self.holders,
             apart: self.compared,
@@ -113,6 +119,8 @@ impl<'a> Wish<'a> {
             return None;
         }
         self.compared = true;
+        // Not the buyer pays for it.
+        self.allowance = None;
         self.cap = self.open.cap.min(budget);
         self.choose(hub, true).ok()
     }

@@ -337,6 +337,7 @@ async fn earn(
     {
         let spent = job.spent.checked_add(assignment.price).ok_or(sosna_store::LedgerError::Overflow)?;
         tx.set_job_spent(&task.job, spent).await?;
+        ledger::deposits::count_spent(tx, &job.buyer, assignment.price).await?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
-    column::{amount, bytes, int, integer, maybe_integer, word, words},
+    column::{amount, bytes, int, integer, maybe_bytes, maybe_integer, word, words},
 };
 
 /// A root over what every device is owed.
@@ -41,11 +41,20 @@ words! {
     }
 }
 
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It posts a root, by its number here.
+    Root(u64),
+    /// It brings what a buyer has signed for, by the buyer's account.
+    Deposit(Address),
+}
+
 /// A transaction of the hub's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
-    /// The root that it posts.
-    pub root: u64,
+    /// What it is for.
+    pub purpose: Purpose,
     /// Its place among all of the key.
     pub nonce: u64,
     /// Its name on the chain.
@@ -74,8 +83,13 @@ fn root(row: &SqliteRow) -> Result<Root, StoreError> {
 
 fn transaction(row: &SqliteRow) -> Result<Transaction, StoreError> {
     let raw: &[u8] = sqlx::Row::try_get(row, "raw").map_err(StoreError::sql)?;
+    let purpose = match (maybe_integer(row, "root")?, maybe_bytes(row, "account")?) {
+        (Some(root), None) => Purpose::Root(root),
+        (None, Some(account)) => Purpose::Deposit(Address(account)),
+        _ => return Err(StoreError::Column { name: "root" }),
+    };
     Ok(Transaction {
-        root: integer(row, "root")?,
+        purpose,
         nonce: integer(row, "nonce")?,
         hash: Hash(bytes(row, "hash")?),
         raw: raw.to_vec(),
@@ -223,10 +237,16 @@ impl Tx {
     /// [`StoreError`].
     pub async fn put_transaction(&mut self, new: &Transaction) -> Result<(), StoreError> {
         let query = sqlx::query(
-            "INSERT INTO transactions (root, nonce, hash, raw, fee, made_ms, state) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO transactions (root, account, nonce, hash, raw, fee, made_ms, state)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         );
+        let (root, account) = match new.purpose {
+            Purpose::Root(id) => (Some(int(id)), None),
+            Purpose::Deposit(account) => (None, Some(account.0.to_vec())),
+        };
         let query = query
-            .bind(int(new.root))
+            .bind(root)
+            .bind(account)
             .bind(int(new.nonce))
             .bind(&new.hash.0[..])
             .bind(&new.raw[..])
@@ -252,6 +272,27 @@ impl Tx {
     pub async fn transactions_of(&mut self, root: u64) -> Result<Vec<Transaction>, StoreError> {
         let query = sqlx::query("SELECT * FROM transactions WHERE root = ? ORDER BY id DESC");
         self.all(query.bind(int(root)), transaction).await
+    }
+
+    /// The latest transaction that brings what a buyer has signed for, whatever became of it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn last_redemption(&mut self, account: &Address) -> Result<Option<Transaction>, StoreError> {
+        let query = sqlx::query("SELECT * FROM transactions WHERE account = ? ORDER BY id DESC LIMIT 1");
+        self.one(query.bind(&account.0[..]), transaction).await
+    }
+
+    /// When the last transaction that brought what a buyer has signed for was signed; 0 for never.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn last_redeemed_ms(&mut self, account: &Address) -> Result<u64, StoreError> {
+        let query = sqlx::query(
+            "SELECT COALESCE(MAX(made_ms), 0) AS last_ms FROM transactions WHERE account = ? AND state = 'done'",
+        );
+        let last = self.one(query.bind(&account.0[..]), |row| integer(row, "last_ms")).await?;
+        Ok(last.unwrap_or_default())
     }
 
     /// What became of the transactions of a nonce: the one that is on the chain, if it is ours, is in `state`, and all

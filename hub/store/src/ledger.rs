@@ -16,8 +16,10 @@ use crate::{
 /// Whose money it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Account {
-    /// Where credit comes from that an admin grants. The only account that may be overdrawn.
+    /// Where credit comes from that an admin grants. This one and the next may be overdrawn, and no others.
     Grants,
+    /// Where credit comes from that buyers have deposited on the chain.
+    Deposits,
     /// A buyer's credit.
     Buyer(String),
     /// Set aside for a job.
@@ -36,7 +38,7 @@ pub enum Account {
 pub struct Transfer {
     /// What happens only once.
     pub key: String,
-    /// What it is: `credit`, `reserve`, `earn`, `release`, `recover`, `verification`.
+    /// What it is: `credit`, `deposit`, `taken_back`, `reserve`, `earn`, `release`, `recover`, `verification`.
     pub kind: &'static str,
     /// Who gives.
     pub from: Account,
@@ -113,6 +115,7 @@ impl Account {
     pub fn name(&self) -> String {
         match self {
             Self::Grants => "grants".to_owned(),
+            Self::Deposits => "deposits".to_owned(),
             Self::Buyer(name) => format!("buyer:{name}"),
             Self::Job(id) => format!("job:{id}"),
             Self::Device(address) => format!("device:{address}"),
@@ -145,7 +148,8 @@ impl Tx {
         let giver = self.account(&from).await?;
         let given = giver.1.checked_add(transfer.amount).ok_or(LedgerError::Overflow)?;
         let most = giver.0.checked_add(debt).ok_or(LedgerError::Overflow)?;
-        if transfer.from != Account::Grants && given > most {
+        let is_source = matches!(transfer.from, Account::Grants | Account::Deposits);
+        if !is_source && given > most {
             let available = most.checked_sub(giver.1).unwrap_or_default();
             return Err(LedgerError::Funds { available, needed: transfer.amount });
         }

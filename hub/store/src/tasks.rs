@@ -111,6 +111,8 @@ pub struct TaskEnd {
 pub struct OpenTask {
     /// The task.
     pub task: Task,
+    /// Whose job it is of.
+    pub buyer: String,
     /// Its job's specification.
     pub spec: String,
     /// How many tasks its job has.
@@ -220,7 +222,7 @@ impl Tx {
         limit: u32,
     ) -> Result<Vec<OpenTask>, StoreError> {
         let query = sqlx::query(
-            "SELECT tasks.*, jobs.spec, jobs.cap, jobs.tasks AS count,
+            "SELECT tasks.*, jobs.buyer, jobs.spec, jobs.cap, jobs.tasks AS count,
                 tasks.wanted - (SELECT COUNT(*) FROM assignments WHERE task = tasks.id
                     AND state IN ('offered', 'accepted', 'committed', 'revealed')) AS missing
              FROM tasks JOIN jobs ON jobs.id = tasks.job
@@ -230,6 +232,7 @@ impl Tx {
         self.all(query.bind(int(now_ms)).bind(limit).bind(skip), |row| {
             Ok(OpenTask {
                 task: task(row)?,
+                buyer: text(row, "buyer")?,
                 spec: text(row, "spec")?,
                 count: integer(row, "count")?,
                 cap: amount(row, "cap")?,

@@ -67,6 +67,7 @@ fn need(holders: &[Holder]) -> Need<'_> {
         resources: Resources { cpu_millis: 1000, memory: 1 << 30, disk: 1 << 30, inodes: 100, pids: 10 },
         timeout_ms: 1000,
         cap: Amount::from_units(10),
+        allowance: Some(Amount::from_units(9)),
         region: Some("here"),
         holders,
         apart: true,
@@ -93,6 +94,7 @@ fn spoil(live: &mut Live, constraint: Constraint) {
         Constraint::Pids => resources.pids = 9,
         Constraint::Region => live.region = None,
         Constraint::Price => live.device.described.ask.minimum = Amount::from_units(11),
+        Constraint::Confirmation => live.device.described.ask.minimum = Amount::from_units(10),
         Constraint::Owner => live.device.owner = Address([9; 20]),
         Constraint::Subnet => live.network = Some(NETWORK),
         Constraint::Reputation => (live.device.state, live.open) = (DeviceState::Probation, 2),
@@ -104,7 +106,7 @@ fn spoil(live: &mut Live, constraint: Constraint) {
     }
 }
 
-const PRODUCED: [Constraint; 15] = [
+const PRODUCED: [Constraint; 16] = [
     Constraint::Offline,
     Constraint::State,
     Constraint::Arch,
@@ -115,6 +117,7 @@ const PRODUCED: [Constraint; 15] = [
     Constraint::Pids,
     Constraint::Region,
     Constraint::Price,
+    Constraint::Confirmation,
     Constraint::Owner,
     Constraint::Subnet,
     Constraint::Reputation,
@@ -161,7 +164,7 @@ fn one_that_refused_keeps_only_itself_out_and_strangers_are_one_owner() {
 
 #[test]
 fn an_established_device_is_preferred_wherever_it_is_and_whatever_it_asks() {
-    let need = Need { prefers_established: true, holders: &[], ..need(&[]) };
+    let need = Need { prefers_established: true, holders: &[], allowance: None, ..need(&[]) };
     let mut fleet: Vec<Live> = (0..1500).map(live).collect();
     for one in &mut fleet {
         one.device.state = DeviceState::Probation;

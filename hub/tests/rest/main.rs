@@ -4,6 +4,7 @@
 
 mod backup;
 mod content;
+mod deposits;
 mod devices;
 mod jobs;
 mod keep;

@@ -33,6 +33,7 @@ pub mod sol {
         }
         struct Payee { address device; address payee; uint256 sharePerMille; uint256 nonce; uint256 deadline; }
         struct BuyerVoucher { address buyer; address wallet; uint256 cumulative; }
+        struct BuyerAccount { address account; address wallet; string buyer; }
     }
 }
 
@@ -110,6 +111,12 @@ impl From<&eip712::BuyerVoucher> for sol::BuyerVoucher {
             wallet: address(ours.wallet),
             cumulative: U256::from(ours.cumulative.units()),
         }
+    }
+}
+
+impl From<&eip712::BuyerAccount<'_>> for sol::BuyerAccount {
+    fn from(ours: &eip712::BuyerAccount<'_>) -> Self {
+        Self { account: address(ours.account), wallet: address(ours.wallet), buyer: ours.buyer.to_owned() }
     }
 }
 
@@ -211,6 +218,17 @@ fn typed() {
             vectors.push(check::<_, sol::Payout>(&name("Payout"), &payout, domain, key));
             vectors.push(check::<_, sol::Payee>(&name("Payee"), &payee, domain, key));
             vectors.push(check::<_, sol::BuyerVoucher>(&name("BuyerVoucher"), &buyer_voucher, domain, key));
+            let buyer_account = eip712::BuyerAccount {
+                account: Address([byte; 20]),
+                wallet: Address([byte / 2; 20]),
+                buyer: match value_name {
+                    "zero" => "",
+                    "usual" => "alice",
+                    // More than a block of the hash function has, and more than ASCII.
+                    _ => "Жанна-d’Arc-2".repeat(12).leak(),
+                },
+            };
+            vectors.push(check::<_, sol::BuyerAccount>(&name("BuyerAccount"), &buyer_account, domain, key));
         }
     }
     compare(

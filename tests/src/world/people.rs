@@ -61,6 +61,12 @@ impl World {
     /// Runs `sosna` for somebody.
     #[must_use]
     pub fn cli(&self, who: &Person, arguments: &[&str]) -> Done {
+        self.run(&mut self.cli_command(who, arguments))
+    }
+
+    /// `sosna` for somebody, not started yet.
+    #[must_use]
+    pub fn cli_command(&self, who: &Person, arguments: &[&str]) -> Command {
         let mut command = Command::new(built("sosna"));
         command
             .args(arguments)
@@ -69,7 +75,7 @@ impl World {
             .env("HOME", self.dir())
             .env("XDG_CONFIG_HOME", self.dir().join("config"))
             .current_dir(self.dir());
-        self.run(&mut command)
+        command
     }
 
     /// The same with `--json`; the answer.

@@ -241,6 +241,18 @@ impl World {
         serde_json::from_str(&text).map_err(|source| DemoError::Json { what: arguments.join(" "), source })
     }
 
+    /// The same with the buyer's token.
+    ///
+    /// # Errors
+    /// [`DemoError::Command`], [`DemoError::Json`].
+    pub(crate) fn sosna_json_as_buyer<T: DeserializeOwned>(
+        &self,
+        arguments: &[&str],
+    ) -> Result<T, DemoError> {
+        let text = self.sosna_as_buyer(&[arguments, &["--json"]].concat())?;
+        serde_json::from_str(&text).map_err(|source| DemoError::Json { what: arguments.join(" "), source })
+    }
+
     /// Makes an owner's key, has the operator admit the owner, and prints a join token for `uses` devices.
     ///
     /// # Errors

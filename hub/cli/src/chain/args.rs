@@ -58,8 +58,7 @@ impl ChainArgs {
     /// # Errors
     /// [`ChainError`] where there is none, or it does not answer.
     pub async fn node(&self) -> Result<Node, ChainError> {
-        let url = self.endpoint.as_deref().filter(|url| !url.is_empty()).ok_or(ChainError::NoEndpoint)?;
-        Node::connect(url).await
+        Node::named(self.endpoint.as_deref()).await
     }
 }
 

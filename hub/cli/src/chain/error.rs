@@ -147,7 +147,7 @@ pub enum ChainError {
         /// For how long.
         waited: Duration,
         /// What to do.
-        advice: &'static str,
+        advice: String,
     },
     /// An earlier transaction of the key is in no block yet.
     #[error(

@@ -6,6 +6,7 @@
 pub mod args;
 mod claim;
 mod error;
+pub mod escrow;
 mod key;
 mod node;
 mod payee;
@@ -15,7 +16,7 @@ pub mod wallet;
 
 pub use claim::{By, Call, Claim, ClaimError};
 pub use error::ChainError;
-pub use key::KeyError;
+pub use key::{KeyError, load as load_key};
 pub use node::{Block, Node};
 pub use payee::Registration;
 pub use send::{Advice, Moment, Sender, Sent};

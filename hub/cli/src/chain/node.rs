@@ -50,6 +50,14 @@ pub(super) enum Tried {
 // === impl Node ===
 
 impl Node {
+    /// The node that a command names, if it names one.
+    ///
+    /// # Errors
+    /// [`ChainError`] where there is none, or it does not answer.
+    pub async fn named(url: Option<&str>) -> Result<Self, ChainError> {
+        Self::connect(url.filter(|url| !url.is_empty()).ok_or(ChainError::NoEndpoint)?).await
+    }
+
     /// The node at an address, if it answers.
     ///
     /// # Errors

@@ -4,8 +4,8 @@ use alloy_primitives::U256;
 use alloy_sol_types::{ContractError, SolInterface as _};
 use sosna_contracts::{
     bindings::{
-        HubRegistry::HubRegistryErrors, HubWallet::HubWalletErrors, HubWalletFactory::HubWalletFactoryErrors,
-        SNM::SNMErrors,
+        DealEscrow::DealEscrowErrors, HubRegistry::HubRegistryErrors, HubWallet::HubWalletErrors,
+        HubWalletFactory::HubWalletFactoryErrors, SNM::SNMErrors,
     },
     from_address, from_amount,
 };
@@ -25,6 +25,9 @@ pub(super) fn words(error: &[u8], said: &str, now: u64) -> String {
     }
     if let Ok(error) = SNMErrors::abi_decode(error) {
         return of_token(&error);
+    }
+    if let Ok(error) = DealEscrowErrors::abi_decode(error) {
+        return of_escrow(&error, now);
     }
     if let Ok(HubWalletFactoryErrors::NoHub(_)) = HubWalletFactoryErrors::abi_decode(error) {
         return "a wallet must have a hub: the address of its key is zero".into();
@@ -96,6 +99,31 @@ fn of_wallet(error: &HubWalletErrors, now: u64) -> String {
     }
 }
 
+fn of_escrow(error: &DealEscrowErrors, now: u64) -> String {
+    use DealEscrowErrors as E;
+    match error {
+        E::NoAmount(_) => "nothing cannot be paid in".into(),
+        E::NoNotice(_) => {
+            "it was not announced that the deposit is taken back; `sosna deposits notice` announces it".into()
+        }
+        E::NotAWallet(it) => format!("{} is no hub's wallet that the escrow pays to", name(&it.wallet)),
+        E::NotConfirmed(it) => format!("the buyer {} has not signed that", name(&it.buyer)),
+        E::NothingDue(it) => format!("the hub was paid {} SNM already", snm(&it.claimed)),
+        E::TooEarly(it) => format!("it is too early: this is possible {}", time(&it.until, now)),
+        E::TooLate(it) => format!("it is too late: this was possible until {}", time(&it.until, now)),
+        E::TooLittle(it) => {
+            format!("only {} SNM are left, and {} are wanted", snm(&it.left), snm(&it.wanted))
+        }
+        E::WrongParty(it) => format!("this is not for {} to do; give another --key", name(&it.caller)),
+        E::SafeCastOverflowedUintDowncast(_) => "an amount in it is larger than the contract keeps".into(),
+        E::SafeERC20FailedOperation(_) => "the token's transfer fails".into(),
+        // Of deals and streams, which no command makes yet.
+        E::HasStarted(_) | E::IsOver(_) | E::TooLong(_) | E::TooMuchForHub(_) | E::WrongDealPhase(_) => {
+            format!("the escrow says: {error:?}")
+        }
+    }
+}
+
 fn of_registry(error: &HubRegistryErrors) -> String {
     use HubRegistryErrors as E;
     match error {
@@ -151,7 +179,7 @@ fn time(at: &U256, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use alloy_sol_types::{Panic, Revert, SolError as _};
-    use sosna_contracts::bindings::{HubRegistry, HubWallet, SNM};
+    use sosna_contracts::bindings::{DealEscrow, HubRegistry, HubWallet, SNM};
 
     use super::*;
 
@@ -174,6 +202,9 @@ mod tests {
         assert!(say(listed).contains("never been registered"));
         let poor = SNM::ERC20InsufficientBalance { sender: device, balance: amount(1), needed: amount(2) };
         assert!(say(poor.abi_encode()).ends_with("has 1 SNM and 2 are needed"));
+        let little = DealEscrow::TooLittle { wanted: amount(3), left: amount(2) };
+        assert_eq!(say(little.abi_encode()), "only 2 SNM are left, and 3 are wanted");
+        assert!(say(DealEscrow::NoNotice {}.abi_encode()).contains("`sosna deposits notice`"));
         assert_eq!(say(Revert::from("why").abi_encode()), "the contract says: why");
         assert!(say(Panic::from(0x11_u64).abi_encode()).contains("the contract fails"));
         assert_eq!(say(vec![1, 2, 3, 4, 5]), "the contract says 0x0102030405");

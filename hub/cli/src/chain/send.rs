@@ -26,8 +26,8 @@ const LAST_LOOK: Duration = Duration::from_secs(4);
 pub enum Advice {
     /// What the command does can be done once only.
     Repeat,
-    /// It would be done again.
-    LookFirst,
+    /// It would be done again; this command tells whether it was done.
+    LookFirst(&'static str),
 }
 
 /// Sends transactions of one key by one node.
@@ -75,6 +75,12 @@ impl Sender {
     #[must_use]
     pub fn account(&self) -> Address {
         self.key.address()
+    }
+
+    /// The key, for what is signed and not sent.
+    #[must_use]
+    pub const fn key(&self) -> &IdentityKey {
+        &self.key
     }
 
     /// Now, when nothing of the key waits for a block any more.
@@ -243,12 +249,12 @@ impl Sent {
 // === impl Advice ===
 
 impl Advice {
-    const fn words(self) -> &'static str {
+    fn words(self) -> String {
         match self {
-            Self::Repeat => "Repeat the command: it waits for it, and does nothing twice",
-            Self::LookFirst => {
-                "Look with `sosna hubs show` what has become of it before you repeat the command, which would do it again"
-            }
+            Self::Repeat => "Repeat the command: it waits for it, and does nothing twice".to_owned(),
+            Self::LookFirst(command) => format!(
+                "Look with `{command}` what has become of it before you repeat the command, which would do it again"
+            ),
         }
     }
 }

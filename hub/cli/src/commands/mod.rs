@@ -1,5 +1,6 @@
 //! What each command does, one file a subject.
 
+mod deposits;
 mod devices;
 mod hubs;
 mod jobs;
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Device(args) => devices::device(&hub(connect)?, args).await.map(done),
         Command::Owner { command } => owner::owner(connect, command).await.map(done),
         Command::Ledger(args) => ledger::ledger(&hub(connect)?, args).await.map(done),
+        Command::Deposits(args) => deposits::deposits(connect, args).await.map(done),
         Command::Wallet(args) => wallet::wallet(&hub(connect)?, &args).await.map(done),
         Command::Payouts(args) => payouts::payouts(connect, args).await.map(done),
         Command::Hubs { command } => hubs::hubs(command).await.map(done),

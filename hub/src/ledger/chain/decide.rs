@@ -3,26 +3,27 @@
 use std::sync::Arc;
 
 use alloy_primitives::Bytes;
-use alloy_rpc_types_eth::TransactionRequest;
 use alloy_sol_types::{SolCall as _, SolInterface as _};
 use sosna_contracts::{
-    address, amount,
+    amount,
     bindings::HubWallet,
     hash,
     payouts::{Line, Payouts},
-    transaction::Draft,
 };
 use sosna_protocol::Amount;
-use sosna_store::{Root, Transaction};
+use sosna_store::{Purpose, Root};
 
-use super::{Chain, ChainError, endpoints::Node, follow::Waiting, sign::sign, view::View};
+use super::{
+    Chain, ChainError,
+    endpoints::Node,
+    follow::Waiting,
+    send::{Call, Tried, sign, try_it},
+    view::View,
+};
 use crate::{error::HubError, hub::Hub};
 
 /// Gas that a root is given: it uses a third at most, and what it does not use is not paid for.
-pub(super) const GAS: u64 = 300_000;
-/// By how many eighths a replacement offers more.
-pub(super) const MORE: u128 = 10;
-const GWEI: u128 = 1_000_000_000;
+const GAS: u64 = 300_000;
 
 /// Posts a root over all latest vouchers, where one is due and the wallet can take it. A trouble, in words.
 pub(super) async fn post_when_due(
@@ -113,57 +114,25 @@ async fn post(
         made_ms: hub.now_ms(),
         active_at: None,
     };
-    let account = address(&hub.address());
-    let request = TransactionRequest::default().from(account).to(chain.wallet()).input(call(&root).into());
-    if let Err(refusal) = node.estimate(request).await? {
-        return Err(ChainError::Refused(explain(&refusal)));
-    }
-    let fees = node.fees().await?;
-    if let Some(trouble) = too_dear(chain, fees.0) {
-        return Ok(Waiting { trouble: Some(trouble) });
-    }
-    let cost = fees.0.saturating_mul(u128::from(GAS));
-    if view.ether < cost {
-        let trouble = format!(
-            "the hub's key {} has {} ether and a root may cost {}: send it some",
-            hub.address().checksummed(),
-            ether(view.ether),
-            ether(cost)
-        );
-        return Ok(Waiting { trouble: Some(trouble) });
-    }
-    let nonce = node.count(account, view.block).await?;
-    let draft = draft(chain, &root, nonce, GAS, fees);
+    let call = Call { to: chain.wallet(), data: call(&root), gas: GAS, what: "a root" };
+    let draft = match try_it(hub, chain, node, view, call).await? {
+        Tried::Ready(draft) => draft,
+        Tried::Waits(trouble) => return Ok(Waiting { trouble: Some(trouble) }),
+        Tried::Refused(refusal) => return Err(ChainError::Refused(explain(&refusal))),
+    };
     // On disk, whole and signed, before anybody sees it.
-    let signed = sign(&draft, &hub.key, 0, hub.now_ms()).map_err(ChainError::Sign)?;
-    let (mut kept, raw) = (signed.clone(), signed.raw);
+    let mut kept = sign(hub, &draft, Purpose::Root(0))?;
+    let raw = kept.raw.clone();
     hub.change(move |tx, _| {
         Box::pin(async move {
             let lines = tree.lines().iter().map(|line| (line.device, line.cumulative));
-            kept.root = tx.put_root(&root, lines.collect::<Vec<_>>()).await?;
+            kept.purpose = Purpose::Root(tx.put_root(&root, lines.collect::<Vec<_>>()).await?);
             tx.put_transaction(&kept).await?;
             Ok(((), Vec::new()))
         })
     })
     .await?;
     Ok(Waiting { trouble: node.send(&raw).await.err() })
-}
-
-/// Keeps a transaction of a root that is known already, and sends it.
-pub(super) async fn keep_and_send(
-    hub: &Arc<Hub>,
-    node: &Node,
-    signed: Transaction,
-) -> Result<Waiting, ChainError> {
-    let kept = signed.clone();
-    hub.change(move |tx, _| {
-        Box::pin(async move {
-            tx.put_transaction(&kept).await?;
-            Ok(((), Vec::new()))
-        })
-    })
-    .await?;
-    Ok(Waiting { trouble: node.send(&signed.raw).await.err() })
 }
 
 fn call(root: &Root) -> Bytes {
@@ -173,22 +142,6 @@ fn call(root: &Root) -> Bytes {
         paidSeen: amount(root.paid_seen),
     };
     post.abi_encode().into()
-}
-
-/// A root's transaction.
-pub(super) fn draft(chain: &Chain, root: &Root, nonce: u64, gas: u64, fees: (u128, u128)) -> Draft {
-    Draft { chain_id: chain.domain.chain_id, nonce, to: chain.wallet(), data: call(root), gas, fees }
-}
-
-/// Why nothing is sent for so much a unit of gas.
-pub(super) fn too_dear(chain: &Chain, fee: u128) -> Option<String> {
-    let most = chain.settings.most_gwei;
-    (fee > u128::from(most) * GWEI).then(|| {
-        format!(
-            "gas costs up to {} gwei, and `chain.most_gwei` is {most}: the root waits until it is cheaper",
-            fee / GWEI
-        )
-    })
 }
 
 /// A contract's refusal, for a person.
@@ -212,11 +165,6 @@ fn explain(refusal: &[u8]) -> String {
         }
         _ => format!("it says 0x{}", alloy_primitives::hex::encode(refusal)),
     }
-}
-
-fn ether(units: u128) -> String {
-    let milli = units / 10_u128.pow(15);
-    format!("{}.{:03}", milli / 1000, milli % 1000)
 }
 
 #[cfg(test)]

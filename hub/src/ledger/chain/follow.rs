@@ -5,21 +5,15 @@ use std::sync::Arc;
 use alloy_primitives::B256;
 use alloy_rpc_types_eth::TransactionReceipt;
 use alloy_sol_types::SolEvent as _;
-use sosna_contracts::{address, bindings::HubWallet, transaction};
+use sosna_contracts::{address, bindings::HubWallet, transaction::Draft};
 use sosna_protocol::Hash;
-use sosna_store::{Transaction, TransactionState};
+use sosna_store::{Purpose, Transaction, TransactionState};
 
-use super::{
-    Chain, ChainError,
-    decide::{self, MORE},
-    endpoints::Node,
-    sign,
-    view::View,
-};
+use super::{Chain, ChainError, endpoints::Node, send, view::View};
 use crate::hub::Hub;
 
-/// After how long a transaction that is in no block offers more.
-const PATIENCE_MS: u64 = 90_000;
+/// By how many eighths a replacement offers more.
+const MORE: u128 = 10;
 
 /// Something is under way.
 #[derive(Debug, Default)]
@@ -46,7 +40,7 @@ pub(super) async fn open(
             Box::pin(async move { tx.open_transactions().await.map_err(crate::error::HubError::from) })
         })
         .await?;
-    // One root at a time: all are of one nonce, the one that offers most first.
+    // One thing at a time: all are of one nonce, the one that offers most first.
     let Some(newest) = open.first() else { return Ok(None) };
     for one in &open {
         let Some(receipt) = node.receipt(B256::from(one.hash.0)).await? else { continue };
@@ -55,22 +49,24 @@ pub(super) async fn open(
             return Ok(Some(Waiting::default()));
         }
         confirm(chain, node, B256::from(one.hash.0), &receipt).await?;
-        let active_at = receipt.inner.logs().iter().find_map(|log| {
-            let posted = HubWallet::RootPosted::decode_log(&log.inner).ok()?;
-            (log.address() == chain.wallet()).then(|| posted.activeAt.saturating_to())
-        });
-        end(hub, one, active_at).await?;
-        return match active_at {
-            Some(_) => Ok(None),
-            None => Ok(Waiting::because(format!(
+        let done = outcome(chain, one.purpose, &receipt);
+        end(hub, one, done).await?;
+        return Ok(match (done, one.purpose) {
+            (Outcome::Failed, Purpose::Root(_)) => Waiting::because(format!(
                 "the wallet refused the root of transaction 0x{}; the next is made anew",
                 one.hash
-            ))),
-        };
+            )),
+            (Outcome::Failed, Purpose::Deposit(account)) => Waiting::because(format!(
+                "the escrow refused transaction 0x{}, which brought what the buyer {} has signed for",
+                one.hash,
+                account.checksummed()
+            )),
+            _ => None,
+        });
     }
     let account = address(&hub.address());
     // What another program has sent with this key counts only where no re-organisation can take it back.
-    let deep = view.block.saturating_sub(chain.settings.confirmations.max(1) - 1);
+    let deep = view.settled(chain.settings.confirmations);
     if node.count(account, deep).await? > newest.nonce {
         if let Some(witness) = chain.endpoints.witness(node).await?
             && witness.count(account, deep).await? <= newest.nonce
@@ -91,7 +87,7 @@ pub(super) async fn open(
         .await?;
         return Ok(Waiting::because(format!(
             "transaction {nonce} of this hub's key was sent by another program: is a second hub running with this key, \
-             or were these books restored? Nothing is paid twice; the root is made anew"
+             or were these books restored? Nothing is paid twice; what it was for is done anew"
         )));
     }
     if let Err(said) = node.send(&newest.raw).await {
@@ -99,9 +95,10 @@ pub(super) async fn open(
         chain.endpoints.disappoint();
         return Ok(Waiting::because(said));
     }
-    let is_old = hub.now_ms().saturating_sub(newest.made_ms) >= PATIENCE_MS;
+    let is_old = hub.now_ms().saturating_sub(newest.made_ms) >= chain.settings.raise_ms;
     // A wallet that takes no root now would only have it refused for more.
-    if is_old && view.trouble().is_none() {
+    let is_wanted = matches!(newest.purpose, Purpose::Deposit(_)) || view.trouble().is_none();
+    if is_old && is_wanted {
         return offer_more(hub, chain, node, newest).await.map(Some);
     }
     Ok(Some(Waiting::default()))
@@ -126,26 +123,61 @@ async fn confirm(
     if is_same { Ok(()) } else { Err(disagree(node, &witness, format!("transaction {hash}"))) }
 }
 
-fn disagree(one: &Node, other: &Node, what: String) -> ChainError {
+pub(super) fn disagree(one: &Node, other: &Node, what: String) -> ChainError {
     ChainError::Disagree { one: one.name().to_owned(), other: other.name().to_owned(), what }
 }
 
-/// What became of a transaction and its root, in one go.
-async fn end(hub: &Arc<Hub>, one: &Transaction, active_at: Option<u64>) -> Result<(), ChainError> {
-    let (nonce, hash, root) = (one.nonce, one.hash, one.root);
+/// What a transaction that is in the chain has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// A root is there, claimable from a time on.
+    Root(u64),
+    /// The wallet was paid.
+    Redeemed,
+    /// Nothing.
+    Failed,
+}
+
+fn outcome(chain: &Chain, purpose: Purpose, receipt: &TransactionReceipt) -> Outcome {
+    match purpose {
+        Purpose::Root(_) => {
+            let posted = receipt.inner.logs().iter().find_map(|log| {
+                let posted = HubWallet::RootPosted::decode_log(&log.inner).ok()?;
+                (log.address() == chain.wallet()).then(|| posted.activeAt.saturating_to())
+            });
+            posted.map_or(Outcome::Failed, Outcome::Root)
+        }
+        Purpose::Deposit(_) if receipt.status() => Outcome::Redeemed,
+        Purpose::Deposit(_) => Outcome::Failed,
+    }
+}
+
+/// What became of a transaction and what it was for, in one go.
+async fn end(hub: &Arc<Hub>, one: &Transaction, outcome: Outcome) -> Result<(), ChainError> {
+    let (nonce, hash, purpose) = (one.nonce, one.hash, one.purpose);
     hub.change(move |tx, _| {
         Box::pin(async move {
-            let state = if active_at.is_some() { TransactionState::Done } else { TransactionState::Failed };
+            let state = match outcome {
+                Outcome::Failed => TransactionState::Failed,
+                Outcome::Root(_) | Outcome::Redeemed => TransactionState::Done,
+            };
             tx.end_transactions(nonce, Some((&hash, state))).await?;
-            if let Some(active_at) = active_at {
+            if let (Purpose::Root(root), Outcome::Root(active_at)) = (purpose, outcome) {
                 tx.settle_root(root, active_at).await?;
             }
             Ok(((), Vec::new()))
         })
     })
     .await?;
-    if active_at.is_some() {
-        tracing::info!(root, transaction = %Hash(hash.0), "the root is on the chain");
+    match (purpose, outcome) {
+        (_, Outcome::Failed) => {}
+        (Purpose::Root(root), _) => {
+            tracing::info!(root, transaction = %Hash(hash.0), "the root is on the chain");
+        }
+        (Purpose::Deposit(account), _) => {
+            let account = account.checksummed();
+            tracing::info!(%account, transaction = %Hash(hash.0), "the wallet was paid what a buyer has signed for");
+        }
     }
     Ok(())
 }
@@ -157,30 +189,20 @@ async fn offer_more(
     node: &Node,
     before: &Transaction,
 ) -> Result<Waiting, ChainError> {
-    let Some(root) = hub
-        .store
-        .read({
-            let root = before.root;
-            move |tx| Box::pin(async move { tx.root(root).await.map_err(crate::error::HubError::from) })
-        })
-        .await?
-    else {
-        return Ok(Waiting::default());
-    };
+    let Some(mut draft) = Draft::read(&before.raw) else { return Ok(Waiting::default()) };
     let (most, tip) = node.fees().await?;
     // Nodes take a replacement that offers a tenth more, of both.
-    let least = before.fee.saturating_mul(MORE) / 8;
-    let tip = tip.max(transaction::tip(&before.raw).unwrap_or_default().saturating_mul(MORE) / 8);
-    let fees = (most.max(least), tip);
-    if let Some(trouble) = decide::too_dear(chain, fees.0) {
+    let raised = |before: u128| before.saturating_mul(MORE) / 8;
+    let most = most.max(raised(draft.fees.0));
+    draft.fees = (most, tip.max(raised(draft.fees.1)).min(most));
+    if let Some(trouble) = send::too_dear(chain, most) {
         return Ok(Waiting { trouble: Some(trouble) });
     }
-    let draft = decide::draft(chain, &root, before.nonce, decide::GAS, (fees.0, fees.1.min(fees.0)));
-    let signed = sign::sign(&draft, &hub.key, root.id, hub.now_ms()).map_err(ChainError::Sign)?;
+    let signed = send::sign(hub, &draft, before.purpose)?;
     tracing::info!(
         nonce = signed.nonce,
         fee = signed.fee,
-        "no block has the root yet; more is offered for it"
+        "no block has a transaction yet; more is offered for it"
     );
-    decide::keep_and_send(hub, node, signed).await
+    send::keep_and_send(hub, node, signed).await
 }

@@ -5,10 +5,12 @@
 //! nobody answers. Nothing else in the hub speaks to a chain.
 
 mod decide;
+mod deposits;
 mod endpoints;
 mod follow;
 mod lists;
-mod sign;
+mod redeem;
+mod send;
 mod view;
 
 use std::{
@@ -19,9 +21,10 @@ use std::{
 use sosna_protocol::{Address, eip712::Domain};
 
 use crate::{config, hub::Hub};
-use endpoints::Endpoints;
+use endpoints::{Endpoints, Node};
 pub(crate) use lists::List;
 use lists::Lists;
+use redeem::Redemption;
 pub(crate) use view::View;
 
 /// A setting of `[chain]` that cannot be used.
@@ -32,6 +35,9 @@ pub enum SettingError {
         "`chain.wallet` is \"{0}\", which is no address; it is the hub's wallet, which the factory has made"
     )]
     Wallet(String),
+    /// Not an address.
+    #[error("`chain.escrow` is \"{0}\", which is no address; it is the contract in which buyers deposit")]
+    Escrow(String),
     /// Not where a node could be. Its text is not repeated: there may be an access key in it.
     #[error("number {0} of `chain.endpoints` is no http or https address")]
     Endpoint(usize),
@@ -81,7 +87,7 @@ pub(crate) enum ChainError {
         what: String,
     },
     /// An answer that the contracts' interface does not know.
-    #[error("{node} answers nonsense to a question about {what}; is `chain.wallet` a hub's wallet?")]
+    #[error("{node} answers nonsense to a question about {what}; are the addresses in `[chain]` right?")]
     Answer {
         /// Who.
         node: String,
@@ -112,11 +118,15 @@ impl From<sosna_store::StoreError> for ChainError {
 #[derive(Debug)]
 pub struct Chain {
     pub(crate) domain: Domain,
+    /// Where buyers deposit.
+    pub(crate) escrow: Option<Domain>,
     pub(crate) settings: config::Chain,
     endpoints: Endpoints,
     seen: Mutex<Option<Arc<View>>>,
     trouble: Mutex<Option<String>>,
     lists: Lists,
+    /// The account whose deposit was looked at last.
+    looked_at: Mutex<Option<Address>>,
 }
 
 // === impl Chain ===
@@ -129,14 +139,22 @@ impl Chain {
     pub fn new(settings: &config::Chain) -> Result<Option<Self>, SettingError> {
         let is_set = [settings.id != 0, !settings.wallet.is_empty(), !settings.endpoints.is_empty()];
         match is_set {
-            [false, false, false] => return Ok(None),
+            [false, false, false] if settings.escrow.is_empty() => return Ok(None),
             [true, true, true] => {}
             _ => return Err(SettingError::Half),
         }
         let wallet: Address =
             settings.wallet.parse().map_err(|_| SettingError::Wallet(settings.wallet.clone()))?;
+        let escrow = match settings.escrow.as_str() {
+            "" => None,
+            text => {
+                let address = text.parse().map_err(|_| SettingError::Escrow(text.to_owned()))?;
+                Some(Domain { chain_id: settings.id, wallet: address })
+            }
+        };
         Ok(Some(Self {
             domain: Domain { chain_id: settings.id, wallet },
+            escrow,
             settings: settings.clone(),
             endpoints: Endpoints::new(
                 settings.id,
@@ -146,6 +164,7 @@ impl Chain {
             seen: Mutex::new(None),
             trouble: Mutex::new(None),
             lists: Lists::default(),
+            looked_at: Mutex::new(None),
         }))
     }
 
@@ -205,12 +224,26 @@ async fn round(hub: &Arc<Hub>, chain: &Chain) -> Result<Option<String>, ChainErr
     let node = chain.endpoints.pick().await?;
     let view = Arc::new(View::look(&node, chain, hub.address(), hub.now_ms()).await?);
     *chain.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(view.clone());
+    // What buyers have put in or will take back counts whatever has become of the wallet.
+    // A trouble with them keeps no device from being paid.
+    let unseen = deposits::look(hub, chain, &node, &view).await.err();
+    let trouble = act(hub, chain, &node, &view).await?;
+    Ok(trouble.or_else(|| unseen.as_ref().map(|error| sosna_host::report::line(error))))
+}
+
+/// Follows what was sent, and sends what is due.
+async fn act(hub: &Arc<Hub>, chain: &Chain, node: &Node, view: &View) -> Result<Option<String>, ChainError> {
     // Whatever has become of the wallet: what was sent before may be on the chain, and its list is to be shown.
-    if let Some(waiting) = follow::open(hub, chain, &node, &view).await? {
+    if let Some(waiting) = follow::open(hub, chain, node, view).await? {
         return Ok(waiting.trouble.or_else(|| view.trouble()));
     }
+    // A root is a promise to pay, so what pays for it comes first.
+    let unpaid = match redeem::when_due(hub, chain, node, view).await? {
+        Redemption::Sent(waiting) => return Ok(waiting.trouble.or_else(|| view.trouble())),
+        Redemption::Nothing(trouble) => trouble,
+    };
     if let Some(trouble) = view.trouble() {
         return Ok(Some(trouble));
     }
-    decide::post_when_due(hub, chain, &node, &view).await
+    Ok(decide::post_when_due(hub, chain, node, view).await?.or(unpaid))
 }

@@ -83,6 +83,11 @@ impl View {
         })
     }
 
+    /// The newest block that counts: nothing until then is taken back.
+    pub(super) fn settled(&self, confirmations: u64) -> u64 {
+        self.block.saturating_sub(confirmations.max(1) - 1)
+    }
+
     /// What keeps the hub from paying by this wallet, in words for the operator.
     pub(super) fn trouble(&self) -> Option<String> {
         let [hub, own, owner] = [self.hub, self.own, self.owner].map(|one| one.checksummed());

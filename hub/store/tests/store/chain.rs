@@ -1,7 +1,7 @@
 //! Roots, their lists, and transactions, as the store keeps them.
 
 use sosna_protocol::{Address, Amount, Hash, Signature, eip712::Domain, message::pay::Statement};
-use sosna_store::{Root, StoreError, Transaction, TransactionState};
+use sosna_store::{Purpose, Root, StoreError, Transaction, TransactionState};
 
 use crate::support::Bench;
 
@@ -29,7 +29,7 @@ fn root(byte: u8) -> Root {
 
 fn transaction(root: u64, nonce: u64, byte: u8) -> Transaction {
     Transaction {
-        root,
+        purpose: Purpose::Root(root),
         nonce,
         hash: Hash([byte; 32]),
         raw: vec![byte; 3],

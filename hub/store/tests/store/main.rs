@@ -4,6 +4,7 @@
 mod books;
 mod chain;
 mod crash;
+mod deposits;
 mod full;
 mod lives;
 mod support;

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
-use sosna_contracts::bindings::{DealEscrow, HubWallet, Parameters, SNM};
-use sosna_contracts::{amount, from_address};
+use sosna_contracts::bindings::{HubWallet, Parameters};
 use sosna_protocol::Amount;
-use sosna_protocol::eip712::{BuyerVoucher, Typed as _};
 
 use super::super::run::{Rendering, SHORT, online, wait};
 use super::super::view::{SeenView, StatusView};
@@ -89,7 +87,33 @@ struct Ledger {
 #[derive(Deserialize)]
 struct Account {
     buyer: String,
+    available: String,
     spent: String,
+}
+
+/// `sosna deposits put --json`.
+#[derive(Deserialize)]
+struct Deposited {
+    steps: Vec<PutStep>,
+}
+
+#[derive(Deserialize)]
+struct PutStep {
+    transaction: String,
+}
+
+/// `sosna deposits --json`.
+#[derive(Deserialize)]
+struct DepositList {
+    deposits: Vec<DepositView>,
+}
+
+/// `sosna deposits confirm --json`.
+#[derive(Deserialize)]
+struct DepositView {
+    claimed: String,
+    confirmed: String,
+    redemption: Option<Sent>,
 }
 
 /// `sosna wallet --json`.
@@ -149,38 +173,49 @@ pub(super) fn wallet(story: &mut Story<'_>, scene: &mut Scene) -> Result<Address
         line.now("the hub starts again");
         let chain = format!(
             "{}\n[chain]\nid = {}\nwallet = \"{wallet}\"\nendpoints = [\"{}\"]\nconfirmations = 1\npoll_ms = 200\n\
-             root_ms = 0\n",
+             root_ms = 0\nescrow = \"{}\"\nredeem_ms = 0\nredeem_least = \"0.001\"\n",
             world::HUB,
             scene.chain_id,
             scene.chain.url(),
+            scene.chain.contracts.escrow,
         );
         scene.world.restart_hub(&chain)?;
-        Ok(Said::new((), "the hub signs vouchers for this wallet from now on"))
+        Ok(Said::new((), "the hub signs vouchers for this wallet from now on, and looks at deposits for it"))
     })?;
     Ok(wallet)
 }
 
-/// The buyer's deposit, and the credit that stands for it at the hub.
+/// The buyer's deposit, which the hub sees and credits.
 ///
 /// # Errors
 /// [`DemoError`].
 pub(super) fn deposit(story: &mut Story<'_>, scene: &mut Scene, wallet: Address) -> Result<(), DemoError> {
-    story.step("deposit", |_| {
-        let (escrow, buyer) = (scene.chain.contracts.escrow, scene.buyer.at);
-        let approve = SNM::approveCall { spender: escrow, value: amount(DEPOSIT) };
-        let put = DealEscrow::depositCall { wallet, amount: amount(DEPOSIT) };
-        let sent = [
-            scene.send("approve a deposit", buyer, scene.chain.contracts.token, &approve)?,
-            scene.send("deposit", buyer, escrow, &put)?,
-        ];
-        Ok(Said::new((), format!("the buyer puts {DEPOSIT} SNM into DealEscrow for this wallet")).by(sent))
-    })?;
-    story.step("credit", |_| {
+    story.step("deposit", |line| {
+        line.now("sosna deposits put");
         scene.world.buyer("buyer")?;
-        scene.world.credit(&DEPOSIT.to_string())?;
-        let words = "granted by the hub's admin: the hub does not look at deposits by itself yet";
-        Ok(Said::new((), words))
+        let escrow = scene.chain.contracts.escrow.to_string();
+        let what = ["deposits", "put", &DEPOSIT.to_string(), "--escrow", &escrow];
+        let done: Deposited = scene.sosna_as_buyer(&what)?;
+        let sent = done.steps.iter().map(|step| transaction_of(&step.transaction));
+        let words = format!("`sosna deposits put` puts {DEPOSIT} SNM into DealEscrow for {}", brief(&wallet));
+        Ok(Said::new((), words).by(sent.collect::<Result<Vec<_>, _>>()?))
+    })?;
+    story.step("credit", |line| {
+        line.now("the hub looks at the deposit");
+        wait(SHORT, &scene.folder, "the hub does not see the deposit", || {
+            Ok(account(scene)?.filter(|account| account.available == DEPOSIT.to_string()).map(drop))
+        })?;
+        Ok(Said::new(
+            (),
+            "the hub has seen it on the chain: it is the buyer's credit, and still the buyer's money",
+        ))
     })
+}
+
+/// The buyer's account in the hub's ledger.
+fn account(scene: &Scene) -> Result<Option<Account>, DemoError> {
+    let ledger: Ledger = scene.world.sosna_json(&["ledger"])?;
+    Ok(ledger.accounts.into_iter().find(|account| account.buyer == "buyer"))
 }
 
 /// Devices that look at the chain by themselves do verified work; each holds a voucher for it.
@@ -343,35 +378,38 @@ pub(super) fn claims(story: &mut Story<'_>, scene: &Scene, outcome: &mut Outcome
     Ok(())
 }
 
-/// The buyer's voucher is redeemed, the period ends, and the owner takes out what is left.
+/// The buyer signs for what was spent, the hub has the escrow pay it, the period ends, and the owner takes out what is left.
 ///
 /// # Errors
 /// [`DemoError`].
 pub(super) fn payday(story: &mut Story<'_>, scene: &Scene, outcome: &mut Outcome) -> Result<(), DemoError> {
     let (wallet, contracts) = (outcome.wallet, scene.chain.contracts);
-    story.step("buyer", |_| {
-        let ledger: Ledger = scene.world.sosna_json(&["ledger"])?;
-        let account = ledger.accounts.iter().find(|account| account.buyer == "buyer");
-        let spent = amount_of(account.map_or("", |account| &account.spent))?;
+    story.step("buyer", |line| {
+        line.now("sosna deposits confirm");
+        let spent = amount_of(&account(scene)?.map(|account| account.spent).unwrap_or_default())?;
         ensure(spent == outcome.spent, || {
             format!("the ledger says that {spent} SNM were spent, and the job cost {}", outcome.spent)
         })?;
-        let voucher = BuyerVoucher {
-            buyer: from_address(&scene.buyer.at),
-            wallet: from_address(&wallet),
-            cumulative: spent,
-        };
-        let signed = voucher.sign(&scene.domain(contracts.escrow), &scene.buyer.key);
-        let signature = signed.map_err(|_| DemoError::Wrong("the buyer's key does not sign".to_owned()))?;
-        let redeem = DealEscrow::redeemCall {
-            buyer: scene.buyer.at,
-            wallet,
-            cumulative: amount(spent),
-            signature: signature.0.to_vec().into(),
-        };
-        let sent = scene.send("redeem the buyer's voucher", scene.owner.at, contracts.escrow, &redeem)?;
-        let words = format!("signs for the {spent} SNM that the ledger says; the escrow pays the wallet");
-        Ok(Said::new((), words).by([sent]))
+        let key = scene.buyer.path.display().to_string();
+        let signed: DepositView = scene.world.sosna_json_as_buyer(&["deposits", "confirm", "--key", &key])?;
+        ensure(signed.confirmed == spent.to_string(), || {
+            format!("the buyer has signed for {} SNM, and {spent} were spent", signed.confirmed)
+        })?;
+        Ok(Said::new(
+            (),
+            format!("`sosna deposits confirm` signs for the {spent} SNM that were spent; no gas"),
+        ))
+    })?;
+    story.step("redeemed", |line| {
+        line.now("the hub brings the signature to the escrow");
+        let spent = outcome.spent.to_string();
+        let done = wait(SHORT, &scene.folder, "the escrow did not pay the hub's wallet", || {
+            let list: DepositList = scene.world.sosna_json_as_buyer(&["deposits"])?;
+            Ok(list.deposits.into_iter().next().filter(|deposit| deposit.claimed == spent))
+        })?;
+        let sent = done.redemption.map(|sent| transaction_of(&sent.hash)).transpose()?;
+        Ok(Said::new((), format!("the escrow pays the wallet {spent} SNM; the rest stays the buyer's"))
+            .by(sent))
     })?;
     let terms = scene.ask(contracts.parameters, &Parameters::termsCall {})?;
     let total = sum(outcome.devices.iter().map(|device| device.owed))?;

@@ -149,6 +149,16 @@ impl Scene {
         self.world.sosna_json(&[arguments, &place].concat())
     }
 
+    /// The same by the buyer, with the buyer's token at the hub; the command names the contract.
+    ///
+    /// # Errors
+    /// [`DemoError`].
+    pub(super) fn sosna_as_buyer<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T, DemoError> {
+        let key = self.buyer.path.display().to_string();
+        let place = ["--endpoint", self.chain.url(), "--key", &key];
+        self.world.sosna_json_as_buyer(&[arguments, &place].concat())
+    }
+
     /// Has a contract do something that Sosna has no command for; the transaction.
     ///
     /// # Errors

@@ -118,7 +118,7 @@ async fn withdraw(args: &WithdrawArgs) -> Result<(), Error> {
     let at = args.wallet.0;
     wallet::open(&node, at, factory(args.act.chain.factory), moment.block).await?;
     let (units, advice) = match args.amount {
-        Withdrawal::Amount(amount) => (amount.0, Advice::LookFirst),
+        Withdrawal::Amount(amount) => (amount.0, Advice::LookFirst("sosna hubs show")),
         Withdrawal::All => {
             let free = node.ask(wallet::WALLET, at, &HubWallet::freeCall {}, moment.block).await?;
             (from_amount(&free).unwrap_or_default(), Advice::Repeat)
