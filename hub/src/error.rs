@@ -74,7 +74,7 @@ impl From<LedgerError> for HubError {
             LedgerError::Funds { available, needed } => Self::refused(
                 Code::NoCredit,
                 format!(
-                    "{needed} SNM are needed and {available} SNM are there; ask an admin for credit, or lower --max-price"
+                    "{needed} SNM are needed and {available} SNM are there; ask an admin for credit, deposit more where the hub takes deposits, or lower --max-price"
                 ),
             ),
             LedgerError::Overflow => {

@@ -169,6 +169,10 @@ pub(crate) async fn book(
         }
     };
     let moves = amount > Amount::ZERO;
+    // What jobs still hold is looked for in each round, and is no news.
+    if !moves && is_same(&deposit.seen, &seen) {
+        return Ok(Vec::new());
+    }
     let mut booked = deposit.booked;
     if moves {
         booked = match kind {
@@ -202,9 +206,12 @@ pub(crate) async fn book(
 
 /// Whether nothing follows from what was seen.
 pub(crate) fn says_nothing_new(deposit: &Deposit, seen: &Seen) -> bool {
-    // The block alone is not worth a write.
-    let is_same = Seen { block: 0, ..deposit.seen } == Seen { block: 0, ..*seen };
-    is_same && deposit.booked == seen.put
+    is_same(&deposit.seen, seen) && deposit.booked == seen.put
+}
+
+/// But for the block, which alone is not worth a write.
+fn is_same(one: &Seen, other: &Seen) -> bool {
+    Seen { block: 0, ..*one } == Seen { block: 0, ..*other }
 }
 
 /// A buyer was granted more.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{error::HubError, hub::Hub};
 
-/// Gas that it is given: two signatures' worth more than it uses.
+/// Gas that it is given: what it does not use is not paid for.
 const GAS: u64 = 200_000;
 
 /// How many are tried in one round before the rest waits for the next.
@@ -42,7 +42,11 @@ pub(super) async fn when_due(
     let mut trouble = None;
     for due in due(hub, chain).await?.into_iter().take(TRIES) {
         // It may have been paid since it was last seen, by anybody.
-        deposits::look_at(hub, chain, node, view, std::slice::from_ref(&due)).await?;
+        if let Err(error) = deposits::look_at(hub, chain, node, view, std::slice::from_ref(&due)).await {
+            // A trouble with a deposit keeps no device from being paid.
+            trouble = Some(sosna_host::report::line(&error));
+            continue;
+        }
         let account = due.account;
         let read = hub
             .store
