@@ -168,8 +168,8 @@ time after a job's end (30 days unless the operator chose another).")]
   sosna deposits confirm             # sign for what was spent
   sosna deposits notice              # and a week later: sosna deposits take-back all
 
-The chain's node is named by --endpoint or SOSNA_ENDPOINT, the contract by --escrow or SOSNA_ESCROW, the
-key by --key or SOSNA_KEY."
+The chain's node is named by --endpoint or SOSNA_ENDPOINT, the contract by --escrow or SOSNA_ESCROW,
+the key by --key or SOSNA_KEY."
     )]
     Deposits(DepositsArgs),
     /// Show the hub's wallet on the chain, and the roots by which it commits to devices

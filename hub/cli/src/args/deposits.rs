@@ -1,12 +1,15 @@
 //! `sosna deposits`: a buyer's money on the chain, at a hub.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sosna_api::text::{AddressText, AmountText};
 
 use super::Withdrawal;
-use crate::{chain::args::SignArgs, quantity};
+use crate::{
+    chain::args::{SignArgs, SignerArgs},
+    quantity,
+};
 
 /// `sosna deposits`.
 #[derive(Debug, Args)]
@@ -24,11 +27,12 @@ pub struct DepositsArgs {
 pub enum DepositsCommand {
     /// Deposit for the hub: credit for jobs, which stays yours until you sign
     #[command(after_help = "Examples:
-  sosna deposits put 50 --escrow 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --endpoint https://node.example --key key.json
+  sosna deposits put 50 --escrow 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --key key.json
+  sosna deposits put 12.5 --endpoint https://node.example --json     # SOSNA_ESCROW, SOSNA_KEY
 
-The first time, the key's account is made known to the hub as yours, by a signature. The hub counts a
-deposit when it is under enough blocks. The escrow's address is not taken from the hub: whoever names
-it gets the money.")]
+The first time, the key's account is made known to the hub as yours, by a signature. The hub counts
+a deposit when it is under enough blocks. The escrow's address is not taken from the hub: whoever
+names it gets the money.")]
     Put(PutArgs),
     /// Sign for what was spent, so that the hub is paid for it and goes on
     #[command(after_help = "Examples:
@@ -37,8 +41,8 @@ it gets the money.")]
   sosna deposits confirm --ahead 5               # trust the hub with 5 SNM of work to come
   sosna deposits confirm --follow --most 100     # until interrupted: sign as work is done
 
-A signature is for all that you ever owe this hub; it needs no gas and no node. Nothing is signed that
-the hub's own ledger does not say, or that the deposit does not have.")]
+A signature is for all that you ever owe this hub; it needs no gas and no node. Nothing is signed
+that the hub's own ledger does not say, or that the deposit does not have.")]
     Confirm(ConfirmArgs),
     /// Announce to take back what is left; a week later `take-back` does
     #[command(after_help = "Examples:
@@ -98,13 +102,9 @@ pub struct ConfirmArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// The deposit's key: an Ethereum keystore (version 3), or a key's file that a program of Sosna wrote [default:
-    /// the owner's key of `sosna owner key`]
-    #[arg(long, value_name = "FILE", env = "SOSNA_KEY", hide_env_values = true)]
-    pub key: Option<PathBuf>,
-    /// A file with the keystore's password; otherwise SOSNA_KEY_PASSWORD, or it is asked for
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
+    /// Who.
+    #[command(flatten)]
+    pub signer: SignerArgs,
 }
 
 /// `sosna deposits notice`.

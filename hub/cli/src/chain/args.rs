@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use sosna_api::text::AddressText;
+use sosna_host::identity::IdentityKey;
 
 use super::{ChainError, Node, Sender, key};
 use crate::quantity;
@@ -20,17 +21,26 @@ pub struct ChainArgs {
     pub factory: Option<AddressText>,
 }
 
-/// Whose transactions, and how patiently.
+/// Whose signatures.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Signing")]
-pub struct SignArgs {
-    /// The key that signs and pays for gas: an Ethereum keystore (version 3), or a key's file that a program of
-    /// Sosna wrote [default: the owner's key of `sosna owner key`]
+pub struct SignerArgs {
+    /// The key that signs, and pays for gas where there is any: an Ethereum keystore (version 3), or a key's file that a
+    /// program of Sosna wrote [default: the owner's key of `sosna owner key`]
     #[arg(long, value_name = "FILE", env = "SOSNA_KEY", hide_env_values = true)]
     pub key: Option<PathBuf>,
     /// A file with the keystore's password; otherwise SOSNA_KEY_PASSWORD, or it is asked for
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+}
+
+/// Whose transactions, and how patiently.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Signing")]
+pub struct SignArgs {
+    /// Whose.
+    #[command(flatten)]
+    pub signer: SignerArgs,
     /// How long a transaction may take to get into a block: 90s, 5m
     #[arg(long, value_name = "T", default_value = "3m", value_parser = quantity::duration)]
     pub wait: Duration,
@@ -62,6 +72,18 @@ impl ChainArgs {
     }
 }
 
+// === impl SignerArgs ===
+
+impl SignerArgs {
+    /// The key.
+    ///
+    /// # Errors
+    /// [`ChainError::Key`].
+    pub fn load(&self) -> Result<IdentityKey, ChainError> {
+        Ok(key::load(self.key.as_deref(), self.password_file.as_deref())?)
+    }
+}
+
 // === impl SignArgs ===
 
 impl SignArgs {
@@ -70,7 +92,6 @@ impl SignArgs {
     /// # Errors
     /// [`ChainError::Key`].
     pub fn sender(&self, node: Node) -> Result<Sender, ChainError> {
-        let key = key::load(self.key.as_deref(), self.password_file.as_deref())?;
-        Ok(Sender::new(node, key, self.wait))
+        Ok(Sender::new(node, self.signer.load()?, self.wait))
     }
 }

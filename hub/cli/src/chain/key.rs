@@ -78,10 +78,7 @@ struct Head {
 }
 
 /// The key in a file, or the owner's where none is named.
-///
-/// # Errors
-/// [`KeyError`].
-pub fn load(named: Option<&Path>, password_file: Option<&Path>) -> Result<IdentityKey, KeyError> {
+pub(super) fn load(named: Option<&Path>, password_file: Option<&Path>) -> Result<IdentityKey, KeyError> {
     let named = named.filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned);
     let usual = || connect::folder().map(|folder| folder.join("owner.key")).filter(|path| path.exists());
     let path = named.or_else(usual).ok_or(KeyError::None)?;

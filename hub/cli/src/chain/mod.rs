@@ -16,7 +16,7 @@ pub mod wallet;
 
 pub use claim::{By, Call, Claim, ClaimError};
 pub use error::ChainError;
-pub use key::{KeyError, load as load_key};
+pub use key::KeyError;
 pub use node::{Block, Node};
 pub use payee::Registration;
 pub use send::{Advice, Moment, Sender, Sent};

@@ -15,7 +15,7 @@ use sosna_protocol::{
 use super::{domain, list, own};
 use crate::{
     args::ConfirmArgs,
-    chain::{ChainError, load_key},
+    chain::ChainError,
     client::{self, Hub},
     error::Error,
     output, show,
@@ -30,7 +30,7 @@ enum Looked {
 }
 
 pub(super) async fn confirm(hub: &Hub, args: &ConfirmArgs) -> Result<(), Error> {
-    let key = load_key(args.key.as_deref(), args.password_file.as_deref()).map_err(ChainError::from)?;
+    let key = args.signer.load()?;
     if !args.follow {
         return match look(hub, args, &key).await? {
             Looked::Signed(deposit) => tell(args, &deposit),
