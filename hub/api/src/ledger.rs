@@ -66,6 +66,8 @@ words! {
         Voucher = "voucher",
         /// The operator pays a device's result beside the one that the buyer asked for, to have a device checked.
         Verification = "verification",
+        /// The operator pays for credit of a BOINC project.
+        Boinc = "boinc",
     }
 }
 
@@ -82,7 +84,7 @@ pub struct Entry {
     pub amount: AmountText,
     /// Whose account.
     pub buyer: Option<String>,
-    /// To which device.
+    /// To which device; for credit of a BOINC project, to which payee.
     pub device: Option<AddressText>,
     /// For which job.
     pub job: Option<JobIdText>,

@@ -8,6 +8,7 @@
 //!
 //! This crate must never do I/O, and must not decide anything: it says what is said.
 
+pub mod boinc;
 pub mod deposit;
 pub mod device;
 pub mod event;

@@ -21,6 +21,9 @@
 //! | `GET /v1/deposits?limit=&after=` | [`DepositList`](crate::deposit::DepositList): own, or everybody's for admins; 404 where the hub takes none | everybody |
 //! | `POST /v1/deposits/account` | [`NewDepositAccount`](crate::deposit::NewDepositAccount) → 201 [`Deposit`](crate::deposit::Deposit); 200 where it was known | buyer, admin |
 //! | `POST /v1/deposits/voucher` | [`NewBuyerVoucher`](crate::deposit::NewBuyerVoucher) → [`Deposit`](crate::deposit::Deposit) | buyer, admin |
+//! | `POST /v1/boinc/payments` (header [`IDEMPOTENCY_KEY`] required) | [`NewBoincPayment`](crate::boinc::NewBoincPayment) → 201 [`BoincPaymentDetail`](crate::boinc::BoincPaymentDetail); 200 for a dry run, where nothing is new, or where the key came before with the same content | admin |
+//! | `GET /v1/boinc/payments?limit=&before=` | [`BoincPaymentList`](crate::boinc::BoincPaymentList), newest first | operator, admin |
+//! | `GET /v1/boinc/payments/{id}` | [`BoincPaymentDetail`](crate::boinc::BoincPaymentDetail) | operator, admin |
 //! | `GET /v1/wallet` | [`Wallet`](crate::wallet::Wallet); 404 where the hub has none | everybody |
 //! | `GET /v1/payouts` | [`PayoutList`](crate::wallet::PayoutList) of a root | everybody, also without a token |
 //! | `GET /v1/payouts/{address}` | [`PayoutProof`](crate::wallet::PayoutProof) of one device | everybody, also without a token |
@@ -79,6 +82,10 @@ pub const DEPOSITS: &str = "/v1/deposits";
 pub const DEPOSITS_ACCOUNT: &str = "/v1/deposits/account";
 /// What the caller signs for.
 pub const DEPOSITS_VOUCHER: &str = "/v1/deposits/voucher";
+/// Payments for credit of BOINC projects.
+pub const BOINC_PAYMENTS: &str = "/v1/boinc/payments";
+/// One of them.
+pub const BOINC_PAYMENT: &str = "/v1/boinc/payments/{id}";
 /// The hub's wallet on a chain.
 pub const WALLET: &str = "/v1/wallet";
 /// What every device is owed by the newest root.

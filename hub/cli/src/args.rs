@@ -1,5 +1,6 @@
 //! What can be written on the command line, and what `--help` says about it.
 
+mod boinc;
 mod deposits;
 mod hubs;
 mod owner;
@@ -13,6 +14,7 @@ use sosna_api::{
     text::{AmountText, ArchText, NetworkText, StreamText},
 };
 
+pub use boinc::{BoincArgs, BoincCommand, BoincPayArgs};
 pub use deposits::{
     ConfirmArgs, DepositsArgs, DepositsCommand, EscrowArgs, LeaveArgs, PutArgs, TakeBackArgs,
 };
@@ -187,6 +189,15 @@ the key by --key or SOSNA_KEY."
   sosna payouts relay claim.json     # what a device has signed"
     )]
     Payouts(PayoutsArgs),
+    /// Pay people for what their computers did for BOINC projects; show what was paid (operators)
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  sosna boinc                        # payments, newest first
+  sosna boinc show 3                 # one of them, computer by computer
+  sosna boinc pay https://project.example --users user.gz --hosts host.gz --rate 0.001 --dry-run"
+    )]
+    Boinc(BoincArgs),
     /// Hubs on the chain: list them, give one a wallet, look after it
     #[command(after_help = "Examples:
   sosna hubs list

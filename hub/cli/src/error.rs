@@ -5,7 +5,9 @@ use std::io;
 use sosna_api::{Code, Problem};
 use sosna_host::{file::FileError, identity::IdentityError, report::Exit, tls::TlsError, token::TokenError};
 
-use crate::{chain::ChainError, image::ImageError, job::DraftError, results::ResultsError};
+use crate::{
+    boinc::BoincError, chain::ChainError, image::ImageError, job::DraftError, results::ResultsError,
+};
 
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +107,9 @@ pub enum Error {
     /// What came back.
     #[error(transparent)]
     Results(#[from] ResultsError),
+    /// A project's export.
+    #[error(transparent)]
+    Boinc(#[from] BoincError),
     /// The chain.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -152,6 +157,7 @@ impl Error {
             Self::NoAnswer { .. } | Self::NotAHub { .. } => Exit::NoAnswer,
             Self::Untrusted { .. } | Self::Contradiction(_) | Self::Refused(_) => Exit::Refused,
             Self::NotFound(_) => Exit::NotFound,
+            Self::Boinc(error) => error.exit(),
             Self::Chain(error) => error.exit(),
             Self::Image(error) => error.exit(),
             Self::Draft(error) => error.exit(),

@@ -5,6 +5,7 @@
 //! comparing it with its digest.
 
 pub mod args;
+pub mod boinc;
 pub mod chain;
 pub mod client;
 pub mod commands;

@@ -1,5 +1,6 @@
 //! Tables and pages for people.
 
+mod boinc;
 mod deposits;
 mod hubs;
 
@@ -18,6 +19,7 @@ use sosna_api::{
 };
 use sosna_host::clock::{Clock as _, SystemClock};
 
+pub use boinc::{boinc_payment, boinc_payments};
 pub use deposits::{deposit, deposits};
 pub use hubs::{entries, owed, state};
 

@@ -108,7 +108,8 @@ async fn view(tx: &mut Tx, entry: sosna_store::Entry) -> Result<Entry, HubError>
         let name = |account: &'_ str| account.strip_prefix(prefix).map(str::to_owned);
         name(&entry.from).or_else(|| name(&entry.to))
     };
-    let device: Option<Address> = named("device:").and_then(|device| device.parse().ok());
+    let device: Option<Address> =
+        named("device:").or_else(|| named("payee:")).and_then(|device| device.parse().ok());
     // What the operator sets aside and pays for checks is no buyer's.
     let is_operators = named("check:").is_some();
     let buyer = match (named("buyer:"), &entry.job) {

@@ -4,6 +4,7 @@
 //! stream changes. It must never decide about jobs or devices, and never change the store by itself: that is
 //! [`crate::admin`]'s and [`Hub`]'s.
 
+mod boinc;
 mod caller;
 mod content;
 mod deposits;
@@ -90,6 +91,11 @@ pub fn router(hub: Arc<Hub>, shutdown: watch::Receiver<bool>) -> Router {
         .route(route::DEPOSITS, get(deposits::list))
         .route(route::DEPOSITS_ACCOUNT, post(deposits::link))
         .route(route::DEPOSITS_VOUCHER, post(deposits::confirm))
+        .route(
+            route::BOINC_PAYMENTS,
+            get(boinc::list).merge(post(boinc::pay).layer(DefaultBodyLimit::max(boinc::BODY_BYTES))),
+        )
+        .route(route::BOINC_PAYMENT, get(boinc::show))
         .route(route::WALLET, get(wallet::show))
         .route(route::PAYOUTS, get(wallet::list))
         .route(route::PAYOUT, get(wallet::proof))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use serde_json::{Map, Value, json};
 use sosna_api::{
-    Problem, deposit, device, event, hub, job, ledger, owner, problem::MEDIA_TYPE, route, user, wallet,
+    Problem, boinc, deposit, device, event, hub, job, ledger, owner, problem::MEDIA_TYPE, route, user, wallet,
 };
 use utoipa::{IntoParams, ToSchema, openapi::path::ParameterIn};
 
@@ -26,6 +26,7 @@ pub fn document() -> Value {
     fleet(&mut document);
     money(&mut document);
     chain(&mut document);
+    elsewhere(&mut document);
     people(&mut document);
     machines(&mut document);
     document.schema::<Problem>();
@@ -185,6 +186,34 @@ fn money(to: &mut Document) {
                 .answers(200, account, JSON)
         },
     );
+}
+
+fn elsewhere(to: &mut Document) {
+    to.add(
+        "post",
+        route::BOINC_PAYMENTS,
+        "Pays for new credit of a BOINC project: credit is counted once, whatever export it is sent from.",
+        "admin",
+        |to, one| {
+            let answer = to.schema::<boinc::BoincPaymentDetail>();
+            one.key()
+                .body(to.schema::<boinc::NewBoincPayment>(), JSON)
+                .answers(201, answer.clone(), JSON)
+                .answers(200, answer, JSON)
+        },
+    );
+    to.add(
+        "get",
+        route::BOINC_PAYMENTS,
+        "Payments for credit of BOINC projects, newest first.",
+        "operator, admin",
+        |to, one| {
+            one.query::<boinc::BoincPaymentQuery>().answers(200, to.schema::<boinc::BoincPaymentList>(), JSON)
+        },
+    );
+    to.add("get", route::BOINC_PAYMENT, "One of them, with its lines.", "operator, admin", |to, one| {
+        one.answers(200, to.schema::<boinc::BoincPaymentDetail>(), JSON)
+    });
 }
 
 fn chain(to: &mut Document) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sosna_protocol::{
-    Address,
+    Address, Amount,
     codec::{Bounded, List},
     eip712::{Domain, Typed as _},
     hash::sha256,
@@ -107,6 +107,11 @@ async fn admit_new(
         }
         // It asks again because the answer was lost: that is no further use of the token.
         return Ok(Ok(()));
+    }
+    // A root has one line for an address, and what is owed for work here is proven by vouchers.
+    if tx.ever_taken(&sosna_store::Account::Payee(address)).await? > Amount::ZERO {
+        let why = "this address is paid here for work elsewhere; with an empty data folder the device makes another key";
+        return Ok(Err((Refusal::BadRequest, why.to_owned())));
     }
     if token.delegation.expires <= hub.now_ms() / 1000 {
         let why = "the join token has expired; ask for a new one (`sosna-hub token --ttl …`)";

@@ -1,6 +1,7 @@
 //! Vouchers: what the hub owes, in its own signature. The books themselves are kept in the store, in the same
 //! transaction as each verdict.
 
+pub(crate) mod boinc;
 pub(crate) mod chain;
 pub(crate) mod deposits;
 mod recover;

@@ -111,12 +111,15 @@ impl Tx {
         .await
     }
 
-    /// Whether any device was ever given work: what it is owed in is settled from then on.
+    /// Whether any device was ever given work, or anybody paid for work elsewhere: what they are owed in is settled from
+    /// then on.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn is_in_use(&mut self) -> Result<bool, StoreError> {
-        let query = sqlx::query("SELECT 1 FROM assignments UNION ALL SELECT 1 FROM vouchers LIMIT 1");
+        let query = sqlx::query(
+            "SELECT 1 FROM assignments UNION ALL SELECT 1 FROM vouchers UNION ALL SELECT 1 FROM boinc_payments LIMIT 1",
+        );
         Ok(self.one(query, |_| Ok(())).await?.is_some())
     }
 

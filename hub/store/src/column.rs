@@ -6,6 +6,9 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::StoreError;
 
+/// How many rows one statement writes, where there are many: more would not be faster, and have too many values.
+pub(crate) const ROWS: usize = 500;
+
 /// Reads a fixed number of bytes.
 pub(crate) fn bytes<const N: usize>(row: &SqliteRow, name: &'static str) -> Result<[u8; N], StoreError> {
     let bytes: &[u8] = row.try_get(name).map_err(StoreError::sql)?;

@@ -6,20 +6,26 @@ use sosna_protocol::{
     identity::{AssignmentId, JobId, TaskId},
 };
 
-use sqlx::sqlite::SqliteRow;
+use std::collections::HashMap;
+
+use sqlx::{QueryBuilder, sqlite::SqliteRow};
 
 use crate::{
     StoreError, Tx,
-    column::{amount, int, integer, maybe_bytes, text},
+    column::{ROWS, amount, int, integer, maybe_bytes, text},
 };
 
 /// Whose money it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Account {
-    /// Where credit comes from that an admin grants. This one and the next may be overdrawn, and no others.
+    /// Where credit comes from that an admin grants. This one and the two next may be overdrawn, and no others.
     Grants,
     /// Where credit comes from that buyers have deposited on the chain.
     Deposits,
+    /// What the operator pays for credit of one BOINC project: an expense, in debt by all that was paid.
+    Boinc(String),
+    /// Whom the operator pays for work elsewhere. What was ever given is what roots say.
+    Payee(Address),
     /// A buyer's credit.
     Buyer(String),
     /// Set aside for a job.
@@ -38,7 +44,8 @@ pub enum Account {
 pub struct Transfer {
     /// What happens only once.
     pub key: String,
-    /// What it is: `credit`, `deposit`, `taken_back`, `reserve`, `earn`, `release`, `recover`, `verification`.
+    /// What it is: `credit`, `deposit`, `taken_back`, `reserve`, `earn`, `release`, `recover`, `verification`,
+    /// `boinc`.
     pub kind: &'static str,
     /// Who gives.
     pub from: Account,
@@ -116,6 +123,8 @@ impl Account {
         match self {
             Self::Grants => "grants".to_owned(),
             Self::Deposits => "deposits".to_owned(),
+            Self::Boinc(project) => format!("boinc:{project}"),
+            Self::Payee(address) => format!("payee:{address}"),
             Self::Buyer(name) => format!("buyer:{name}"),
             Self::Job(id) => format!("job:{id}"),
             Self::Device(address) => format!("device:{address}"),
@@ -148,7 +157,7 @@ impl Tx {
         let giver = self.account(&from).await?;
         let given = giver.1.checked_add(transfer.amount).ok_or(LedgerError::Overflow)?;
         let most = giver.0.checked_add(debt).ok_or(LedgerError::Overflow)?;
-        let is_source = matches!(transfer.from, Account::Grants | Account::Deposits);
+        let is_source = matches!(transfer.from, Account::Grants | Account::Deposits | Account::Boinc(_));
         if !is_source && given > most {
             let available = most.checked_sub(giver.1).unwrap_or_default();
             return Err(LedgerError::Funds { available, needed: transfer.amount });
@@ -257,14 +266,65 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn earnings(&mut self) -> Result<Vec<(Address, Amount)>, StoreError> {
+        self.taken_by("device").await
+    }
+
+    /// What every account of a kind was ever given, by the address that follows the kind in its name.
+    pub(crate) async fn taken_by(&mut self, kind: &str) -> Result<Vec<(Address, Amount)>, StoreError> {
         let query = sqlx::query(
-            "SELECT substr(name, 8) AS device, taken FROM accounts WHERE name >= 'device:' AND name < 'device;'",
+            "SELECT substr(name, length(?1) + 1) AS address, taken FROM accounts
+             WHERE name >= ?1 AND name < ?2 ORDER BY name",
         );
+        // The colon is followed by the semicolon in the order of names.
+        let query = query.bind(format!("{kind}:")).bind(format!("{kind};"));
         self.all(query, |row| {
-            let device = text(row, "device")?.parse().map_err(|_| StoreError::Column { name: "name" })?;
-            Ok((device, amount(row, "taken")?))
+            let address = text(row, "address")?.parse().map_err(|_| StoreError::Column { name: "name" })?;
+            Ok((address, amount(row, "taken")?))
         })
         .await
+    }
+
+    /// Books what many people are paid from one account that may be overdrawn, all under one key, which must be new. Like
+    /// as many transfers, and far faster.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn pay_payees(
+        &mut self,
+        key: &str,
+        from: &Account,
+        kind: &'static str,
+        payees: &[(Address, Amount)],
+        at_ms: u64,
+    ) -> Result<(), LedgerError> {
+        let had: HashMap<Address, Amount> = self.payees().await?.into_iter().collect();
+        let giver = from.name();
+        let (taken, mut given) = self.account(&giver).await?;
+        for rows in payees.chunks(ROWS) {
+            let mut entries =
+                QueryBuilder::new("INSERT INTO entries (key, at_ms, kind, giver, taker, amount) ");
+            entries.push_values(rows, |mut row, (payee, amount)| {
+                row.push_bind(format!("{key}:{payee}")).push_bind(int(at_ms)).push_bind(kind);
+                row.push_bind(&giver).push_bind(Account::Payee(*payee).name());
+                row.push_bind(amount.to_be_bytes().to_vec());
+            });
+            self.run(entries.build()).await?;
+            let mut sums = Vec::with_capacity(rows.len());
+            for (payee, amount) in rows {
+                let before = had.get(payee).copied().unwrap_or_default();
+                sums.push((payee, before.checked_add(*amount).ok_or(LedgerError::Overflow)?));
+                given = given.checked_add(*amount).ok_or(LedgerError::Overflow)?;
+            }
+            let mut accounts = QueryBuilder::new("INSERT INTO accounts (name, taken, given) ");
+            accounts.push_values(sums, |mut row, (payee, taken)| {
+                row.push_bind(Account::Payee(*payee).name()).push_bind(taken.to_be_bytes().to_vec());
+                row.push_bind(Amount::ZERO.to_be_bytes().to_vec());
+            });
+            accounts.push(" ON CONFLICT (name) DO UPDATE SET taken = excluded.taken");
+            self.run(accounts.build()).await?;
+        }
+        self.put_account(&giver, taken, given).await?;
+        Ok(())
     }
 
     async fn account(&mut self, name: &str) -> Result<(Amount, Amount), StoreError> {

@@ -9,6 +9,7 @@
 
 mod assignments;
 mod backup;
+mod boinc;
 mod chain;
 mod claims;
 mod column;
@@ -28,6 +29,7 @@ mod windows;
 mod writer;
 
 pub use assignments::{Assignment, AssignmentState, NewAssignment, Revealed};
+pub use boinc::{BoincLine, BoincPayment, Counted, CountedHost};
 pub use chain::{Purpose, Root, Transaction, TransactionState};
 pub use claims::Claim;
 pub use content::{Holder, Unused};

@@ -3,8 +3,8 @@
 use sosna_broker::{Admission, Handler as _, Peer, Serial};
 use sosna_host::identity::IdentityKey;
 use sosna_hub::admin;
-use sosna_protocol::{Hash, identity::Sign as _, message::enrol::Refusal, topic::Kind};
-use sosna_store::DeviceState;
+use sosna_protocol::{Amount, Hash, identity::Sign as _, message::enrol::Refusal, topic::Kind};
+use sosna_store::{Account, DeviceState, Transfer};
 
 use crate::{
     device::{Device, Told},
@@ -113,4 +113,28 @@ async fn greetings_are_answered_once_with_where_the_hub_stands() {
         .told(&world, |told| if let Told::Farewell(why) = told { Some(why.clone()) } else { None })
         .await;
     assert!(why.contains("update the older one"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_paid_by_one_address_for_work_here_and_elsewhere() {
+    let world = World::new().await;
+    let owner = IdentityKey::generate();
+    let secret = world.token(&owner, 1, 1000).await;
+    let mut device = Device::new(owner.address());
+    let payee = device.address();
+    let transfer = Transfer {
+        key: "boinc:1".to_owned(),
+        kind: "boinc",
+        from: Account::Boinc("project.example".to_owned()),
+        to: Account::Payee(payee),
+        amount: Amount::SNM,
+        job: None,
+        assignment: None,
+        at_ms: 1,
+    };
+    let booked = world.hub.store.write(move |tx| Box::pin(async move { tx.transfer(&transfer).await }));
+    assert!(booked.await.unwrap());
+    assert_eq!(device.ask_to_enrol(&world, secret).await, Told::Denied(Refusal::BadRequest));
+    assert_eq!(uses(&world, secret).await, 0);
+    world.check_books().await;
 }

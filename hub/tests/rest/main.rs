@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod backup;
+mod boinc;
 mod content;
 mod deposits;
 mod devices;

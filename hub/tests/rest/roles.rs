@@ -68,6 +68,8 @@ async fn every_route_lets_in_whom_the_table_names() {
             json!({ "buyer": "buyer", "amount": "1" }),
             case(post.clone(), route::LEDGER_CREDIT.into(), &["admin"], &[]),
         ),
+        case(get.clone(), route::BOINC_PAYMENTS.into(), staff, &[]),
+        case(get.clone(), route::fill(route::BOINC_PAYMENT, 1), &[], staff),
         case(get.clone(), route::HUB.into(), &ROLES, &[]),
         case(get.clone(), route::ME.into(), &ROLES, &[]),
         case(get.clone(), route::USERS.into(), &["admin"], &[]),

@@ -1,5 +1,6 @@
 //! What each command does, one file a subject.
 
+mod boinc;
 mod deposits;
 mod devices;
 mod hubs;
@@ -43,6 +44,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Deposits(args) => deposits::deposits(connect, args).await.map(done),
         Command::Wallet(args) => wallet::wallet(&hub(connect)?, &args).await.map(done),
         Command::Payouts(args) => payouts::payouts(connect, args).await.map(done),
+        Command::Boinc(args) => boinc::boinc(&hub(connect)?, args).await.map(done),
         Command::Hubs { command } => hubs::hubs(command).await.map(done),
     }
 }

@@ -25,7 +25,7 @@ use crate::{error::HubError, hub::Hub};
 /// Gas that a root is given: it uses a third at most, and what it does not use is not paid for.
 const GAS: u64 = 300_000;
 
-/// Posts a root over all latest vouchers, where one is due and the wallet can take it. A trouble, in words.
+/// Posts a root over all latest vouchers and what is paid for work elsewhere, where one is due and the wallet can take it. A trouble, in words.
 pub(super) async fn post_when_due(
     hub: &Arc<Hub>,
     chain: &Chain,
@@ -56,8 +56,14 @@ pub(super) async fn post_when_due(
     if is_new || view.block_time < view.active_at {
         return Ok(None);
     }
-    let owed =
-        hub.store.read(|tx| Box::pin(async move { tx.vouchered().await.map_err(HubError::from) })).await?;
+    let owed = hub.store.read(|tx| {
+        Box::pin(async move {
+            let mut owed = tx.vouchered().await?;
+            owed.extend(tx.payees().await?);
+            Ok::<_, HubError>(owed)
+        })
+    });
+    let owed = owed.await?;
     let lines: Vec<Line> = owed
         .into_iter()
         .filter(|(_, cumulative)| *cumulative > Amount::ZERO)

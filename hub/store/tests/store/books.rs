@@ -7,7 +7,7 @@ use sosna_protocol::{
     Address, Amount, Hash,
     identity::{AssignmentId, JobId, TaskId},
 };
-use sosna_store::{Account, Claim, LedgerError, Transfer};
+use sosna_store::{Account, Claim, LedgerError, StoreError, Transfer};
 
 use crate::support::Bench;
 
@@ -195,4 +195,51 @@ async fn a_claim_is_recorded_once_and_only_a_proof_replaces_it() {
     let named =
         bench.write(|tx| Box::pin(async move { tx.covered_by(&DEVICE, Amount::from_units(50)).await })).await;
     assert_eq!(named, [AssignmentId([9; 16])]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_paid_as_one_by_one() {
+    let bench = Bench::new().await;
+    // More than one statement takes.
+    let people: Vec<(Address, Amount)> = (1..=1201_u128)
+        .map(|number| {
+            let mut address = [0; 20];
+            address[4..].copy_from_slice(&number.to_be_bytes());
+            (Address(address), Amount::from_units(number))
+        })
+        .collect();
+    fn project() -> Account {
+        Account::Boinc("project.example".to_owned())
+    }
+    let pay = async |key: &'static str, people: Vec<(Address, Amount)>| {
+        let work = bench.store.write(move |tx| {
+            Box::pin(async move { tx.pay_payees(key, &project(), "boinc", &people, 5).await })
+        });
+        work.await
+    };
+    pay("one", people.clone()).await.unwrap();
+    pay("two", people[..2].to_vec()).await.unwrap();
+    assert!(pay("two", people[1..3].to_vec()).await.is_err(), "a key pays once");
+    let huge = Amount::from_units(u128::MAX);
+    let beyond = pay("three", vec![(people[9].0, huge)]).await;
+    assert!(matches!(beyond, Err(LedgerError::Overflow)), "{beyond:?}");
+    pay("four", Vec::new()).await.unwrap();
+    let (owed, debt) = bench
+        .write(|tx| {
+            Box::pin(async move { Ok::<_, StoreError>((tx.payees().await?, tx.debt(&project()).await?)) })
+        })
+        .await;
+    let mut wanted = people.clone();
+    wanted[0].1 = Amount::from_units(2);
+    wanted[1].1 = Amount::from_units(4);
+    assert_eq!(owed, wanted);
+    assert_eq!(debt, Amount::from_units(1201 * 1202 / 2 + 3));
+    let entry = bench
+        .write(move |tx| {
+            let account = Account::Payee(people[1].0);
+            Box::pin(async move { tx.entries(Some(&account), None, 10).await })
+        })
+        .await;
+    let told: Vec<_> = entry.iter().map(|entry| (entry.kind.as_str(), entry.amount.units())).collect();
+    assert_eq!(told, [("boinc", 2), ("boinc", 2)]);
 }
