@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U256};
 use serde_json::Value;
-use sosna_contracts::{amount, bindings::SNM};
+use sosna_contracts::{
+    amount,
+    bindings::{HubWallet, SNM},
+};
 use sosna_protocol::Amount;
 use sosna_tests::{
     books::{items, text, units},
@@ -248,5 +251,37 @@ fn a_deposit_counts_when_two_nodes_say_so_and_as_long_as_it_is_there() {
     let _ = world.cli(&buyer.person, &["cancel", &held]).ok();
     assert_eq!(buyer.available(world), 2 * Amount::SNM.units());
     opening.world.assert_books();
+    opening.world.finish();
+}
+
+#[test]
+fn a_doubted_deposit_keeps_no_device_from_being_paid() {
+    const TEST: &str = "a_doubted_deposit_keeps_no_device_from_being_paid";
+    let Some((mut world, image)) = prepare(TEST, Duration::from_secs(120)) else { return };
+    let Some(chain) = chain(TEST) else { return };
+    let node = FaultyNode::before(chain.url());
+    let wallet = prepared(&mut world, &chain, &[chain.url(), &node.url()], "1");
+    let opening = Opening::start(world, image, &["one"]);
+    let world = &opening.world;
+    let buyer = Buyer::new(world, &wallet, "3");
+    let _ = buyer.act(world, &["put", "2"]).ok();
+    buyer.until_seen(world, "deposited", 2 * Amount::SNM.units());
+
+    // What the buyer signs for is due at once, and of the deposit there are two opinions.
+    node.set(Fault::Lying);
+    let _ = buyer.deposits(world, &["confirm", "--ahead", "0.5"]).ok();
+    let done = world.until_over(&submit(&opening, &buyer, "one"));
+    assert_eq!(text(&done["state"]), "succeeded");
+    world.until("the root", || {
+        chain.mine(1).unwrap();
+        wallet.ask(&HubWallet::rootsCall {}).newest != B256::ZERO
+    });
+    let shown = world.ask(&world.admin(), &["wallet"]);
+    assert!(!items(&shown["roots"]).is_empty(), "{shown}");
+    assert_eq!(units(&buyer.seen(world)["claimed"]), 0);
+
+    node.set(Fault::None);
+    buyer.until_seen(world, "claimed", Amount::SNM.units() / 2);
+    world.assert_books();
     opening.world.finish();
 }
