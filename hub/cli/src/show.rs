@@ -32,13 +32,17 @@ fn image(system: &DeviceSystem) -> String {
     format!("{board} {version}, slot {slot}; {warning}boot image {boot_image}")
 }
 
+/// A terminal that is narrower than this wraps by itself: columns of a few letters cannot be read.
+const LEAST_WIDTH: u16 = 40;
+
 /// A table without lines, its columns aligned.
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     let live = std::io::stdout().is_terminal();
     table.load_style(presets::NOTHING);
-    // Only a terminal has a width; what is piped is never wrapped.
-    table.set_content_arrangement(if live {
+    // Only a terminal has a width, and serial consoles say that theirs is 0; what is piped is never wrapped.
+    let has_width = live && table.width().is_some_and(|width| width >= LEAST_WIDTH);
+    table.set_content_arrangement(if has_width {
         ContentArrangement::Dynamic
     } else {
         ContentArrangement::Disabled

@@ -40,7 +40,7 @@ pub fn boinc_payment(detail: &BoincPaymentDetail) -> String {
                 line.payee.map_or_else(|| "nobody".to_owned(), |payee| payee.to_string()),
             ]
         };
-        let header = ["USER", "COMPUTER", "NEW CREDIT", "SNM", "TO"];
+        let header = ["USER", "COMPUTER", "CREDIT", "SNM", "TO"];
         text = format!("{}\n\n", table(&header, lines.iter().map(row).collect()));
     }
     let what = match payment.id {
