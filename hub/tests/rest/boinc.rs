@@ -177,6 +177,15 @@ async fn what_no_export_says_is_refused_and_nothing_happens() {
     assert!(owed(&setup).await.is_empty());
     assert_eq!(setup.get(PATH, "admin").await.json()["payments"], json!([]));
 
+    // Whom no settlement could pay, or not again: the user is passed over.
+    for (number, why) in [(0, "nobody's"), (7, "the hub's own wallet")] {
+        let mut body = payment(&rate, &[user(3, "10", &[(30, "10", Some(number))])]);
+        body["history"] = json!(true);
+        let answer = pay(&setup, why, &body).await.json();
+        assert!(answer["passed_over"][0]["why"].as_str().unwrap().contains(why), "{answer}");
+    }
+    assert!(owed(&setup).await.is_empty());
+
     // A device's address is no payee: its user is passed over, and nothing of theirs is counted.
     let mut mixed =
         payment(&rate, &[user(1, "10", &[(1, "10", Some(9))]), user(2, "10", &[(2, "10", Some(2))])]);

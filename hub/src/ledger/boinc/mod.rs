@@ -57,12 +57,12 @@ impl Hub {
         key: &str,
         new: NewBoincPayment,
     ) -> Result<(BoincPaymentDetail, bool), HubError> {
-        if self.chain.is_none() {
+        let Some(wallet) = self.chain.as_ref().map(|chain| chain.domain.wallet) else {
             return Err(HubError::refused(
                 Code::NotFound,
                 "this hub has no wallet on a chain, and nobody outside it can be paid otherwise; see `[chain]` in its settings",
             ));
-        }
+        };
         let request =
             sha256(&serde_json::to_vec(&new).map_err(|error| HubError::internal("a payment", error))?);
         let project = project(&new.project)?;
@@ -72,7 +72,7 @@ impl Hub {
             let now_ms = self.now_ms();
             let planned = self.store.read(move |tx| {
                 Box::pin(async move {
-                    let plan = plan(tx, &project, &new).await?;
+                    let plan = plan(tx, wallet, &project, &new).await?;
                     Ok::<_, HubError>(plan.told(None, &project, now_ms, new.price))
                 })
             });
@@ -87,7 +87,7 @@ impl Hub {
                     }
                     return Ok(((detail(tx, known).await?, false), Vec::new()));
                 }
-                let plan = plan(tx, &project, &new).await?;
+                let plan = plan(tx, wallet, &project, &new).await?;
                 if plan.changes_nothing() {
                     return Ok(((plan.told(None, &project, hub.now_ms(), new.price), false), Vec::new()));
                 }
@@ -190,15 +190,27 @@ fn is_number(value: u64) -> bool {
 }
 
 /// What is new, and what it is paid. Nothing is changed.
-async fn plan(tx: &mut Tx, project: &str, new: &NewBoincPayment) -> Result<Plan, HubError> {
+async fn plan(tx: &mut Tx, wallet: Address, project: &str, new: &NewBoincPayment) -> Result<Plan, HubError> {
     let counted = tx.boinc_counted(project).await?;
     if counted.hosts.is_empty() {
         require_another(tx, project, new).await?;
     }
     let devices: HashSet<Address> = tx.devices().await?.into_iter().map(|device| device.address).collect();
+    let why_not = |payee: Address| {
+        if devices.contains(&payee) {
+            Some("a device of this hub, which is paid by vouchers")
+        } else if payee == Address([0; 20]) {
+            // Tokens refuse to go there, and would stop a settlement with all others in it.
+            Some("nobody's")
+        } else if payee == wallet {
+            Some("the hub's own wallet")
+        } else {
+            None
+        }
+    };
     let mut plan = Plan::default();
     for user in &new.users {
-        let mut device = None;
+        let mut wrong = None;
         for host in &user.hosts {
             let known = counted.hosts.get(&host.id);
             if let Some(known) = known.filter(|known| known.created_s != host.created_s) {
@@ -211,12 +223,11 @@ async fn plan(tx: &mut Tx, project: &str, new: &NewBoincPayment) -> Result<Plan,
                     ),
                 ));
             }
-            device = device.or(host.payee.filter(|payee| devices.contains(&payee.0)));
+            let refused = host.payee.and_then(|payee| Some((payee, why_not(*payee)?)));
+            wrong = wrong.or(refused);
         }
-        if let Some(device) = device {
-            let why = format!(
-                "{device} is a device of this hub, which is paid by vouchers; another address is needed"
-            );
+        if let Some((payee, why)) = wrong {
+            let why = format!("{payee} is {why}; another address is needed");
             plan.passed_over.push(BoincPassedOver { user: user.id, why });
             continue;
         }
@@ -240,7 +251,8 @@ async fn require_another(tx: &mut Tx, project: &str, new: &NewBoincPayment) -> R
             return Err(HubError::refused(
                 Code::Conflict,
                 format!(
-                    "{same} of {} computers of this export are those of {other}, whose credit is counted already: name the                      project so. Nothing was paid",
+                    "{same} of {} computers of this export are those of {other}, whose credit is counted already: name the \
+                     project so. Nothing was paid",
                     hosts.len()
                 ),
             ));
