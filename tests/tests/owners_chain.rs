@@ -173,6 +173,14 @@ fn an_owner_gives_a_hub_a_wallet_and_looks_after_it() {
     chain.mine_by_itself(false).unwrap();
     register(&["--fund", "40", "--wait", "1s"]).fails(5, &["Nothing is lost"]);
     register(&["--fund", "40", "--wait", "1s"]).fails(5, &["nothing is done twice"]);
+    // Stuck: another in its place, which offers more each time.
+    let mut offered = vec![chain.waiting(owner.account()).unwrap()];
+    for _ in 0..2 {
+        register(&["--fund", "40", "--replace", "--wait", "1s"]).fails(5, &["Nothing is lost"]);
+        offered.push(chain.waiting(owner.account()).unwrap());
+    }
+    assert!(offered.iter().all(|waiting| waiting.len() == 1), "{offered:?}");
+    assert!(offered.is_sorted_by(|one, next| one[0].1 < next[0].1 && one[0].0 != next[0].0), "{offered:?}");
     chain.mine_by_itself(true).unwrap();
     chain.mine(1).unwrap();
     assert_eq!(steps(&owner.asks(&[&words[..], &["--fund", "40"]].concat())), nothing);
@@ -451,4 +459,40 @@ fn whoever_settles_pays_each_device_what_is_missing() {
     assert!(again.ok().starts_with("nothing is owed: each of 5 devices"), "{again}");
     assert!(settle(&["--only", &first]).ok().starts_with("nothing is owed: each of 1 device "));
     assert_eq!(hub.wallet.ask(&HubWallet::paidCall {}), amount(tree.total()));
+}
+
+#[test]
+fn of_two_transactions_of_one_number_one_is_done_and_the_other_told() {
+    let Some(chain) = chain("of_two_transactions_of_one_number_one_is_done_and_the_other_told") else {
+        return;
+    };
+    let owner = Person::with_money(&chain, 100);
+    let hub = shown(&IdentityKey::generate());
+    let words = ["hubs", "register", "--hub-key", &hub, "--name", "Pine", "--url", "https://hub.example"];
+    let register = |more: &[&str]| owner.says(&[&words, more].concat());
+    chain.mine_by_itself(false).unwrap();
+    register(&["--wait", "1s"]).fails(5, &["Nothing is lost"]);
+    let first = chain.waiting(owner.account()).unwrap();
+
+    // One takes the other's place; then the chain forgets it, and something else of the owner's comes into a block.
+    let done = thread::scope(|scope| {
+        let replaces = scope.spawn(|| register(&["--replace", "--wait", "60s"]));
+        let until = std::time::Instant::now() + Duration::from_secs(30);
+        while chain.waiting(owner.account()).unwrap() == first {
+            assert!(std::time::Instant::now() < until, "nothing was replaced");
+            thread::sleep(Duration::from_millis(50));
+        }
+        chain.forget_waiting().unwrap();
+        chain.mine_by_itself(true).unwrap();
+        let call = SNM::transferCall { to: chain.people.relayer, value: units(1) };
+        chain.send(owner.account(), chain.contracts.token, &call).unwrap();
+        replaces.join().unwrap()
+    });
+    done.fails(4, &["came into a block in the place of 0x", "it does what is left, and nothing twice"]);
+    let wallets = HubWalletFactory::walletsOfCall { owner: owner.account() };
+    let wallets = || chain.ask(owner.account(), chain.contracts.factory, &wallets).unwrap().len();
+    assert_eq!(wallets(), 0);
+    // Where nothing waits there is nothing to replace.
+    let _ = register(&["--replace", "--fund", "10"]).ok();
+    assert_eq!(wallets(), 1);
 }

@@ -292,6 +292,24 @@ impl DevChain {
         self.tell("evm_setAutomine", json!([does]))
     }
 
+    /// Transactions of an account that wait for a block: their names, and what each offers for a unit of gas at most.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn waiting(&self, account: Address) -> Result<Vec<(String, u128)>, ChainError> {
+        let pool: Value = self
+            .runtime
+            .block_on(async { self.provider.raw_request("txpool_content".into(), json!([])).await })?;
+        let of = pool["pending"].as_object().and_then(|pending| {
+            pending.iter().find(|(from, _)| from.parse() == Ok(account)).map(|(_, all)| all.clone())
+        });
+        let number = |text: &str| u128::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or_default();
+        let told =
+            |one: &Value| Some((one["hash"].as_str()?.to_owned(), number(one["maxFeePerGas"].as_str()?)));
+        let all = of.as_ref().and_then(Value::as_object);
+        Ok(all.map(|all| all.values().filter_map(told).collect()).unwrap_or_default())
+    }
+
     /// Forgets every transaction that waits for a block.
     ///
     /// # Errors

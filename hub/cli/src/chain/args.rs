@@ -44,6 +44,10 @@ pub struct SignArgs {
     /// How long a transaction may take to get into a block: 90s, 5m
     #[arg(long, value_name = "T", default_value = "3m", value_parser = quantity::duration)]
     pub wait: Duration,
+    /// Send in the place of a transaction of this key that is in no block yet, and offer more for gas: one of the two
+    /// comes into a block, never both
+    #[arg(long)]
+    pub replace: bool,
 }
 
 /// What every command has that does something on the chain.
@@ -92,6 +96,6 @@ impl SignArgs {
     /// # Errors
     /// [`ChainError::Key`].
     pub fn sender(&self, node: Node) -> Result<Sender, ChainError> {
-        Ok(Sender::new(node, self.signer.load()?, self.wait))
+        Ok(Sender::new(node, self.signer.load()?, self.wait, self.replace))
     }
 }

@@ -152,7 +152,8 @@ pub enum ChainError {
     /// An earlier transaction of the key is in no block yet.
     #[error(
         "a transaction of {} was sent before and is in no block after {}; nothing else is sent, so that nothing is done \
-         twice. Repeat the command when it is in a block, or replace it by one that offers more for gas",
+         twice. Repeat the command when it is in a block, or with --replace, which sends in its place and offers more for \
+         gas",
         account.checksummed(),
         show_duration(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX))
     )]
@@ -161,6 +162,20 @@ pub enum ChainError {
         account: Address,
         /// For how long.
         waited: Duration,
+    },
+    /// Another transaction of its number came first.
+    #[error(
+        "another transaction of {} came into a block in the place of 0x{hash}, which did nothing and never will: most \
+         likely the one that it was to replace. {advice}",
+        account.checksummed()
+    )]
+    Overtaken {
+        /// Whose.
+        account: Address,
+        /// Which.
+        hash: Hash,
+        /// What to do.
+        advice: String,
     },
     /// A claim.
     #[error(transparent)]
@@ -187,7 +202,8 @@ impl ChainError {
             | Self::Refused { .. }
             | Self::NoEther { .. }
             | Self::NoTokens { .. }
-            | Self::NotTaken { .. } => Exit::Refused,
+            | Self::NotTaken { .. }
+            | Self::Overtaken { .. } => Exit::Refused,
             Self::Key(error) => error.exit(),
             Self::Claim(error) => error.exit(),
             Self::Client(_) | Self::Failed { .. } | Self::Sign(_) | Self::Amount { .. } => Exit::Failed,

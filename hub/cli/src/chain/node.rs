@@ -39,6 +39,19 @@ pub struct Block {
     pub time: u64,
 }
 
+/// What a node says to a signed transaction.
+#[derive(Debug)]
+pub(super) enum Handed {
+    /// It has it now.
+    Taken,
+    /// It had it already.
+    Known,
+    /// Another of its number offers as much.
+    TooLittle(Said),
+    /// It does not take it.
+    Refused(Said),
+}
+
 /// What becomes of a call, without sending it.
 pub(super) enum Tried {
     /// Done.
@@ -218,7 +231,8 @@ impl Node {
 
     /// How much gas a transaction would use.
     pub(super) async fn estimate(&self, request: TransactionRequest) -> Result<u64, ChainError> {
-        let gas = self.provider.estimate_gas(request).await;
+        // What waits for a block may be replaced by this.
+        let gas = self.provider.estimate_gas(request).block(BlockId::latest()).await;
         gas.map_err(|error| self.silent("the gas of a transaction", error))
     }
 
@@ -235,16 +249,21 @@ impl Node {
         receipt.map_err(|error| self.silent("a transaction", error))
     }
 
-    /// Hands a signed transaction to the network; `Some` where the node says that it does not take it. That it has it
-    /// already is as good as taking it.
-    pub(super) async fn hand_over(&self, raw: &[u8]) -> Result<Option<Said>, ChainError> {
+    /// Hands a signed transaction to the network. Nodes have no common codes for why they do not take one.
+    pub(super) async fn hand_over(&self, raw: &[u8]) -> Result<Handed, ChainError> {
         const KNOWN: [&str; 4] = ["already known", "already imported", "known transaction", "already exists"];
+        const TOO_LITTLE: [&str; 2] = ["underpriced", "replacement"];
         match self.provider.send_raw_transaction(raw).await {
-            Ok(_) => Ok(None),
+            Ok(_) => Ok(Handed::Taken),
             Err(error) if error.is_error_resp() => {
                 let said = self.words(error);
-                let is_known = KNOWN.iter().any(|word| said.to_lowercase().contains(word));
-                Ok((!is_known).then(|| said.into()))
+                let lower = said.to_lowercase();
+                let is_one_of = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+                if is_one_of(&KNOWN) {
+                    return Ok(Handed::Known);
+                }
+                let is_too_little = is_one_of(&TOO_LITTLE);
+                Ok(if is_too_little { Handed::TooLittle(said.into()) } else { Handed::Refused(said.into()) })
             }
             Err(error) => Err(self.silent("a transaction", error)),
         }
