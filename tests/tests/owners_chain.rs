@@ -447,8 +447,15 @@ fn whoever_settles_pays_each_device_what_is_missing() {
     let poor = Person::new(&chain);
     poor.says(&["payouts", "settle", "--hub", &serve(&list)]).fails(4, &["has 0 ether"]);
 
+    let none = settle(&["--least", "5.000000000000000001"]);
+    assert!(none.ok().starts_with("nobody is owed so much; 5 devices are owed less"), "{none}");
     let done = settle(&["--only", &first]);
     assert!(done.ok().starts_with("paid         1 SNM to 1 device\n"), "{done}");
+    let most = settle(&["--least", "4", "--dry-run"]);
+    assert!(
+        most.ok().contains("2 devices owed 9 SNM: 1 transactions; 1 paid already, 2 owed less"),
+        "{most}"
+    );
     let done = settle(&["--batch", "2", "--json"]);
     let told: Value = serde_json::from_str(done.ok()).unwrap();
     assert_eq!((text(&told["paid"]), text(&told["fees"])), ("14", "0"));

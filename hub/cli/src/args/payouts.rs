@@ -28,9 +28,11 @@ pub enum PayoutsCommand {
   sosna payouts settle --dry-run
   sosna payouts settle --endpoint https://node.example --key key.json
   sosna payouts settle --only 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
+  sosna payouts settle --least 5
 
 Anybody may do it, and pays for gas. Devices that have it already are passed over: repeated, the
-command pays nothing twice.")]
+command pays nothing twice. Whom the hub pays for work elsewhere (`sosna boinc`) is paid as devices
+are.")]
     Settle(SettleArgs),
     /// Bring what a device has signed to its hub's wallet: a claim, for the fee that it allows, or a payee
     #[command(after_help = "Examples:
@@ -51,6 +53,9 @@ pub struct SettleArgs {
     /// Only this device (repeatable)
     #[arg(long, value_name = "DEVICE")]
     pub only: Vec<AddressText>,
+    /// Only who is owed so much at least, in SNM: paying costs gas, and what is owed stays owed
+    #[arg(long, value_name = "AMOUNT")]
+    pub least: Option<AmountText>,
     /// How many devices are paid by one transaction
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub batch: u16,

@@ -49,6 +49,8 @@ struct Done {
     /// Devices that were owed something before, and how many were not.
     devices: Vec<Missing>,
     passed_over: usize,
+    /// Devices that are owed less than is paid now.
+    below: Vec<Missing>,
     /// What was missing, and what came to devices and their payees of it.
     owed: AmountText,
     paid: AmountText,
@@ -77,13 +79,14 @@ pub(super) async fn settle(hub: &Hub, args: &SettleArgs) -> Result<(), Error> {
     let bar = output::count_bar("devices looked at", count(wanted.len()));
     let owed = owed(&node, at, &tree, &wanted, head, |more| bar.inc(count(more))).await;
     bar.finish_and_clear();
-    let owed = owed?;
+    let (owed, below) = split(owed?, args.least.map(|least| least.0));
     let sum = owed.iter().try_fold(Amount::ZERO, |sum, line| sum.checked_add(line.missing));
     let sum = sum.ok_or_else(|| Error::Failed("the sum of what is owed cannot exist".to_owned()))?;
     let mut done = Done {
         root: list.root,
         devices: owed.iter().map(|line| line.told(&tree)).collect(),
-        passed_over: wanted.len() - owed.len(),
+        passed_over: wanted.len() - owed.len() - below.len(),
+        below: below.iter().map(|line| line.told(&tree)).collect(),
         owed: sum.into(),
         paid: Amount::ZERO.into(),
         fees: Amount::ZERO.into(),
@@ -91,11 +94,15 @@ pub(super) async fn settle(hub: &Hub, args: &SettleArgs) -> Result<(), Error> {
         gas_ether: Amount::ZERO.into(),
     };
     if owed.is_empty() {
-        let text = format!(
-            "nothing is owed: each of {} has been paid all that the root 0x{} says; nothing was sent",
-            devices(wanted.len()),
-            list.root
-        );
+        let text = if below.is_empty() {
+            format!(
+                "nothing is owed: each of {} has been paid all that the root 0x{} says; nothing was sent",
+                devices(wanted.len()),
+                list.root
+            )
+        } else {
+            format!("nobody is owed so much; {} owed less; nothing was sent", are(below.len()))
+        };
         return if args.act.json { output::json(&done) } else { output::line(&text) };
     }
     if args.dry_run {
@@ -103,9 +110,10 @@ pub(super) async fn settle(hub: &Hub, args: &SettleArgs) -> Result<(), Error> {
         let table = show::owed(&lines.collect::<Vec<_>>());
         let transactions = owed.len().div_ceil(usize::from(args.batch));
         let text = format!(
-            "{table}\n\n{} owed {sum} SNM: {transactions} transactions; {} paid already; nothing was sent",
+            "{table}\n\n{} owed {sum} SNM: {transactions} transactions; {} paid already, {} owed less; nothing was sent",
             devices(owed.len()),
-            done.passed_over
+            done.passed_over,
+            below.len()
         );
         return if args.act.json { output::json(&done) } else { output::line(&text) };
     }
@@ -116,7 +124,7 @@ pub(super) async fn settle(hub: &Hub, args: &SettleArgs) -> Result<(), Error> {
     }
     output::line(&show::facts(&[
         ("paid", format!("{} SNM to {}", done.paid, devices(done.devices.len()))),
-        ("passed over", format!("{}, paid already", devices(done.passed_over))),
+        ("passed over", format!("{} paid already, {} owed less", devices(done.passed_over), below.len())),
         ("fees", format!("{} SNM to {}", done.fees, sender.account().checksummed())),
         ("root", format!("0x{}", done.root)),
         (
@@ -246,6 +254,15 @@ fn require_claimable(list: &PayoutList, at: Address, roots: &Roots, head: Block)
          on the chain yet, or hides it; repeat the command in a while",
         list.root, list.wallet, roots.newest, roots.before
     )))
+}
+
+/// Who is owed as much as is paid now, and who is not.
+fn split(owed: Vec<Owed>, least: Option<Amount>) -> (Vec<Owed>, Vec<Owed>) {
+    owed.into_iter().partition(|line| least.is_none_or(|least| line.missing >= least))
+}
+
+fn are(count: usize) -> String {
+    format!("{} {}", devices(count), if count == 1 { "is" } else { "are" })
 }
 
 fn devices(count: usize) -> String {
