@@ -151,7 +151,9 @@ fn project(address: &str) -> Result<String, HubError> {
     let (host, path) = bare.split_at(bare.find('/').unwrap_or(bare.len()));
     let good =
         |text: &str, more: &str| text.chars().all(|one| one.is_ascii_alphanumeric() || more.contains(one));
-    if host.is_empty() || bare.len() > PROJECT_BYTES || !good(host, ".-:[]") || !good(path, "/._~-%") {
+    // Another scheme, or none.
+    let is_odd = host.is_empty() || host.ends_with(':') || path.contains("//");
+    if is_odd || bare.len() > PROJECT_BYTES || !good(host, ".-:[]") || !good(path, "/._~-%") {
         return Err(wrong());
     }
     Ok(format!("{}{path}", host.to_ascii_lowercase()))
@@ -454,7 +456,7 @@ mod tests {
         }
         assert_eq!(project("http://127.0.0.1:8080/test").unwrap(), "127.0.0.1:8080/test");
         for text in
-            ["", "https://", "/path", "a b", "https://x.example/?a=1", "ftp://x", "x\n", &"a".repeat(201)]
+            ["", "https://", "/path", "a b", "https://x.example/?a=1", "ftp://x", "x\ny", &"a".repeat(201)]
         {
             assert!(project(text).is_err(), "{text}");
         }
