@@ -245,7 +245,8 @@ struct Project {
 impl Project {
     fn export(&self, users: &Self) -> Value {
         let host = |(id, credit): (&u64, &u128)| {
-            let to = payee(u8::try_from(*id).unwrap());
+            // None of them is the wallet.
+            let to = payee(100 + u8::try_from(*id).unwrap());
             json!({ "id": id, "created_s": 1000 + id, "credit": Credit(*credit).to_string(), "payee": to })
         };
         let hosts: Vec<_> = self.hosts.iter().filter(|(_, credit)| **credit > 0).map(host).collect();
@@ -276,7 +277,7 @@ async fn live(acts: Vec<Act>) {
                 *project.hosts.get_mut(&project.at(host)).unwrap() += u128::from(credit);
                 project.total += u128::from(credit);
             }
-            Act::Join if joined < 200 => {
+            Act::Join if joined < 100 => {
                 joined += 1;
                 project.hosts.insert(joined, 0);
             }
