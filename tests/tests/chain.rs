@@ -354,9 +354,9 @@ fn what_keeps_a_hub_from_committing_is_told() {
     until_told(&opening, "are needed for what devices are owed and the lock; send it some");
 
     // No block comes: more is offered, and more again, for the same place; one of them is taken.
+    opening.world.stop_hub();
     let more = SNM::transferCall { to: wallet.at, value: U256::from(10).pow(U256::from(21)) };
     chain.send(chain.people.holder, chain.contracts.token, &more).unwrap();
-    opening.world.stop_hub();
     opening.world.set_hub("chain.raise_ms", "500");
     chain.mine_by_itself(false).unwrap();
     opening.world.start_hub();
