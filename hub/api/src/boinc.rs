@@ -93,7 +93,8 @@ pub struct BoincPaymentDetail {
     pub payment: BoincPayment,
     /// Computers that have new credit.
     pub lines: Vec<BoincLine>,
-    /// Users who were passed over, with the reason. Nothing of theirs was counted.
+    /// Users who were passed over, with the reason. Nothing of theirs was counted. Told when a payment is made, and not
+    /// kept.
     #[serde(default)]
     pub passed_over: Vec<BoincPassedOver>,
     /// How many users count from now on: these books had not heard of them.

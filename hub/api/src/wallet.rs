@@ -139,7 +139,7 @@ pub struct PayoutList {
     pub lines: Vec<PayoutLine>,
 }
 
-/// What a device is owed in all.
+/// What a device is owed in all, or somebody whom the hub pays for work elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PayoutLine {
     /// Whom.

@@ -9,7 +9,6 @@ CREATE TABLE boinc_users (
 CREATE TABLE boinc_hosts (
     project   TEXT NOT NULL,
     id        INTEGER NOT NULL,
-    owner     INTEGER NOT NULL,
     -- When the project first saw it, in seconds since 1970: with its number it tells one project from another.
     created_s INTEGER NOT NULL,
     credit    BLOB NOT NULL,

@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, sqlite::SqliteRow};
 
 use crate::{
     StoreError, Tx,
-    column::{ROWS, amount, bytes, int, integer, maybe_bytes, text},
+    column::{ROWS, amount, bytes, int, integer, maybe_bytes, text, word, words},
 };
 
 /// What of a project was counted. Credit is in millionths.
@@ -22,12 +22,20 @@ pub struct Counted {
 /// What of a computer was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountedHost {
-    /// Whose it is.
-    pub owner: u64,
     /// When the project first saw it, in seconds since 1970.
     pub created_s: u64,
     /// Its credit, in millionths.
     pub credit: u128,
+}
+
+words! {
+    /// By what a payment is reckoned.
+    PriceKind {
+        /// So much for each credit.
+        Rate = "rate",
+        /// So much in all.
+        Pot = "pot",
+    }
 }
 
 /// A payment for credit.
@@ -43,8 +51,8 @@ pub struct BoincPayment {
     pub project: String,
     /// When.
     pub at_ms: u64,
-    /// `rate` or `pot`.
-    pub price: String,
+    /// By what it was reckoned.
+    pub price: PriceKind,
     /// How much for a credit, or in all.
     pub price_amount: Amount,
     /// How many computers were paid.
@@ -83,7 +91,7 @@ fn payment(row: &SqliteRow) -> Result<BoincPayment, StoreError> {
         request_hash: Hash(bytes(row, "request_hash")?),
         project: text(row, "project")?,
         at_ms: integer(row, "at_ms")?,
-        price: text(row, "price")?,
+        price: word(row, "price", PriceKind::from_word)?,
         price_amount: amount(row, "price_amount")?,
         hosts: integer(row, "hosts")?,
         credit: credit(row)?,
@@ -100,13 +108,9 @@ impl Tx {
     pub async fn boinc_counted(&mut self, project: &str) -> Result<Counted, StoreError> {
         let users = sqlx::query("SELECT id, credit FROM boinc_users WHERE project = ?").bind(project);
         let users = self.all(users, |row| Ok((integer(row, "id")?, credit(row)?))).await?;
-        let hosts = sqlx::query("SELECT id, owner, created_s, credit FROM boinc_hosts WHERE project = ?");
+        let hosts = sqlx::query("SELECT id, created_s, credit FROM boinc_hosts WHERE project = ?");
         let hosts = self.all(hosts.bind(project), |row| {
-            let host = CountedHost {
-                owner: integer(row, "owner")?,
-                created_s: integer(row, "created_s")?,
-                credit: credit(row)?,
-            };
+            let host = CountedHost { created_s: integer(row, "created_s")?, credit: credit(row)? };
             Ok((integer(row, "id")?, host))
         });
         Ok(Counted { users: users.into_iter().collect(), hosts: hosts.await?.into_iter().collect() })
@@ -151,15 +155,12 @@ impl Tx {
         hosts: &[(u64, CountedHost)],
     ) -> Result<(), StoreError> {
         for rows in hosts.chunks(ROWS) {
-            let mut query =
-                QueryBuilder::new("INSERT INTO boinc_hosts (project, id, owner, created_s, credit) ");
+            let mut query = QueryBuilder::new("INSERT INTO boinc_hosts (project, id, created_s, credit) ");
             query.push_values(rows, |mut row, (id, counted)| {
-                row.push_bind(project).push_bind(int(*id)).push_bind(int(counted.owner));
+                row.push_bind(project).push_bind(int(*id));
                 row.push_bind(int(counted.created_s)).push_bind(counted.credit.to_be_bytes().to_vec());
             });
-            query.push(
-                " ON CONFLICT (project, id) DO UPDATE SET owner = excluded.owner, credit = excluded.credit",
-            );
+            query.push(" ON CONFLICT (project, id) DO UPDATE SET credit = excluded.credit");
             self.run(query.build()).await?;
         }
         Ok(())
@@ -184,7 +185,7 @@ impl Tx {
             .bind(&new.request_hash.0[..])
             .bind(&new.project)
             .bind(int(new.at_ms))
-            .bind(&new.price)
+            .bind(new.price.word())
             .bind(new.price_amount.to_be_bytes().to_vec())
             .bind(i64::from(new.hosts))
             .bind(new.credit.to_be_bytes().to_vec())

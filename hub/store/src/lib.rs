@@ -29,7 +29,7 @@ mod windows;
 mod writer;
 
 pub use assignments::{Assignment, AssignmentState, NewAssignment, Revealed};
-pub use boinc::{BoincLine, BoincPayment, Counted, CountedHost};
+pub use boinc::{BoincLine, BoincPayment, Counted, CountedHost, PriceKind};
 pub use chain::{Purpose, Root, Transaction, TransactionState};
 pub use claims::Claim;
 pub use content::{Holder, Unused};

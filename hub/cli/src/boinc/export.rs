@@ -45,7 +45,7 @@ pub(super) struct Host {
 pub(super) fn users(path: &Path, mut each: impl FnMut(User)) -> Result<(), BoincError> {
     records(path, "users", "user", &["id", "total_credit", "url", "teamid"], |record| {
         each(User {
-            id: record.number("id")?,
+            id: record.needed("id")?,
             credit: record.needed("total_credit")?,
             url: record.fields.get("url").cloned().unwrap_or_default(),
             team: record.maybe("teamid")?,
@@ -58,7 +58,7 @@ pub(super) fn users(path: &Path, mut each: impl FnMut(User)) -> Result<(), Boinc
 pub(super) fn hosts(path: &Path, mut each: impl FnMut(Host)) -> Result<(), BoincError> {
     records(path, "hosts", "host", &["id", "userid", "total_credit", "create_time"], |record| {
         each(Host {
-            id: record.number("id")?,
+            id: record.needed("id")?,
             user: record.maybe("userid")?,
             credit: record.needed("total_credit")?,
             // Without detail there is neither this nor an owner.
@@ -75,10 +75,6 @@ struct Record<'a> {
 }
 
 impl Record<'_> {
-    fn number(&self, field: &'static str) -> Result<u64, BoincError> {
-        self.needed(field)
-    }
-
     fn needed<T: std::str::FromStr>(&self, field: &'static str) -> Result<T, BoincError> {
         let text = self.fields.get(field).map_or("", |text| text.trim());
         text.parse().map_err(|_| self.unsound(field, text))

@@ -22,7 +22,7 @@ use sosna_api::{
     },
 };
 use sosna_protocol::{Address, Amount, Hash, hash::sha256};
-use sosna_store::{Account, Counted, CountedHost, Tx};
+use sosna_store::{Account, Counted, CountedHost, PriceKind, Tx};
 
 use self::share::{New, Overflow};
 use crate::{error::HubError, hub::Hub};
@@ -127,7 +127,10 @@ pub(crate) fn view(payment: sosna_store::BoincPayment) -> BoincPayment {
         id: Some(payment.id),
         project: payment.project,
         at_ms: payment.at_ms,
-        price: if payment.price == "pot" { BoincPrice::Pot(amount) } else { BoincPrice::Rate(amount) },
+        price: match payment.price {
+            PriceKind::Rate => BoincPrice::Rate(amount),
+            PriceKind::Pot => BoincPrice::Pot(amount),
+        },
         hosts: payment.hosts,
         credit: Credit(payment.credit).into(),
         amount: payment.amount.into(),
@@ -287,11 +290,7 @@ impl Plan {
         let mut sum = 0;
         for (host, share) in user.hosts.iter().zip(share::within(&new, grown, ahead)?) {
             sum += share.paid;
-            let counted_host = CountedHost {
-                owner: user.id,
-                created_s: host.created_s,
-                credit: known(host) + share.counted,
-            };
+            let counted_host = CountedHost { created_s: host.created_s, credit: known(host) + share.counted };
             if counted.hosts.get(&host.id) != Some(&counted_host) {
                 self.hosts.push((host.id, counted_host));
             }
@@ -374,9 +373,9 @@ async fn book(
     tx.count_boinc_users(project, &plan.users).await?;
     tx.count_boinc_hosts(project, &plan.hosts).await?;
     let at_ms = hub.now_ms();
-    let (word, price_amount) = match price {
-        BoincPrice::Rate(rate) => ("rate", *rate),
-        BoincPrice::Pot(pot) => ("pot", *pot),
+    let (kind, price_amount) = match price {
+        BoincPrice::Rate(rate) => (PriceKind::Rate, *rate),
+        BoincPrice::Pot(pot) => (PriceKind::Pot, *pot),
     };
     let payment = sosna_store::BoincPayment {
         id: 0,
@@ -384,7 +383,7 @@ async fn book(
         request_hash,
         project: project.to_owned(),
         at_ms,
-        price: word.to_owned(),
+        price: kind,
         price_amount,
         hosts: plan.paid_hosts,
         credit: plan.credit,

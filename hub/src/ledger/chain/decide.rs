@@ -25,7 +25,8 @@ use crate::{error::HubError, hub::Hub};
 /// Gas that a root is given: it uses a third at most, and what it does not use is not paid for.
 const GAS: u64 = 300_000;
 
-/// Posts a root over all latest vouchers and what is paid for work elsewhere, where one is due and the wallet can take it. A trouble, in words.
+/// Posts a root over all latest vouchers and what is paid for work elsewhere, where one is due and the wallet can take it.
+/// A trouble, in words.
 pub(super) async fn post_when_due(
     hub: &Arc<Hub>,
     chain: &Chain,
