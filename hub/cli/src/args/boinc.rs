@@ -27,7 +27,7 @@ pub enum BoincCommand {
   curl -O https://project.example/stats/user.gz -O https://project.example/stats/host.gz
   sosna boinc pay https://project.example --users user.gz --hosts host.gz --rate 0.001 --dry-run
   sosna boinc pay project.example --users user.gz --hosts host.gz --pot 500 --team 42
-  sosna boinc pay project.example --users user.gz --hosts host.gz --rate 0.001 --payees payees.toml --most 100
+  sosna boinc pay project.example --users user.gz --hosts host.gz --rate 0.01 --payees payees.toml
 
 Credit is counted once: repeated with the same export, or an older one, the command pays nothing. A
 user is paid to the address in the field URL of the project's account, `ethereum:0x…` or
