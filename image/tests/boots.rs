@@ -113,7 +113,7 @@ fn has_wireless_parts(image: &Path) {
     assert!(order.contains("brcmfmac.ko\nbrcmfmac-wcc.ko\nbrcmfmac-cyw.ko\n"), "{order}");
 }
 
-// Each board's whole device boots in every run (tests/tests/guest).
+// Whole devices boot when it is their kind's turn (tests/tests/guest).
 xtask::rotated! {
     "boards with a stand-in";
     x86_64_uefi_boots_from_its_image_file => boots, "x86_64-uefi-cloud";

@@ -7,10 +7,14 @@ use std::sync::LazyLock;
 /// Set by `cargo xtask test --all`.
 pub const ALL: &str = "SOSNA_TEST_ALL";
 
-/// The kinds of devices beside PCs: their programs are compiled, and the machines boot, in every third run each. A PC's
-/// are in every run.
-pub const KINDS: &[&str] = &["arm64-uefi", "rpi", "armv7"];
-const KINDS_GROUP: &str = "kinds of devices beside PCs";
+/// The kinds of devices: a run compiles the programs of one and boots its machines. A PC has every second turn.
+pub const KINDS: &[&str] = &[PC, "arm64-uefi", PC, "rpi", PC, ARMV7];
+const KINDS_GROUP: &str = "kinds of devices";
+
+/// By its board's name.
+pub const PC: &str = "x86_64-uefi";
+/// Of which there are programs, and no board yet.
+pub const ARMV7: &str = "armv7";
 
 /// What the turn goes by: the commit, so that a run can be repeated, and one that changes nothing tests the same.
 static COMMIT: LazyLock<String> = LazyLock::new(|| {
@@ -36,7 +40,7 @@ pub fn is_kinds_turn(kind: &str, test: &str) -> bool {
     match self::kind() {
         None => true,
         Some(chosen) if chosen == kind => {
-            eprintln!("TURN {KINDS_GROUP}: at commit {} it is {kind}, one of {}", short(), KINDS.len());
+            eprintln!("TURN {KINDS_GROUP}: at commit {} it is {kind}", short());
             true
         }
         Some(chosen) => {

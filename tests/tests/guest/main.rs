@@ -1,6 +1,6 @@
 //! Whole machines: an image with the real agent boots in QEMU from its file, through firmware and boot loader where the
-//! board has them, and lives on through what befalls devices. Each run has a PC's first boot and its second, and one
-//! thing that can go wrong with it; boards with ARM processors take turns, whole (`SOSNA_TEST_ALL=1` runs all of it).
+//! board has them, and lives on through what befalls devices. A run has one kind of device: its first boot and its second,
+//! and one thing that can go wrong with it (`SOSNA_TEST_ALL=1` runs all of them).
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod clocks;
@@ -18,7 +18,7 @@ mod pc {
     const QUICK: &str = "x86_64-uefi-cloud";
 
     xtask::rotated! {
-        "faults of a PC";
+        "faults of a PC" of "x86_64-uefi";
         pc_meets_its_hub_later => network::meets_its_hub_later, QUICK;
         pc_without_a_card_says_so => network::has_no_card, QUICK;
         pc_without_an_answer_to_dhcp_says_so => network::hears_nothing, QUICK;

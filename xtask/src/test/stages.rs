@@ -124,7 +124,7 @@ fn demo_chain(run: &mut Run<'_>) -> Result {
     // Its parts are tested in every run (`tests/tests/{chain,endpoints,owners_chain}.rs`); the whole comes with the
     // shortest of the turns.
     let turn = rotation::kind().filter(|_| !run.all && !run.named);
-    if let Some(kind) = turn.filter(|kind| *kind != "armv7") {
+    if let Some(kind) = turn.filter(|kind| *kind != rotation::ARMV7) {
         let reason = format!("comes with armv7's turn, now it is {kind}'s; `--all` or its name runs it");
         return Ok(Outcome::Skipped(reason));
     }
@@ -134,8 +134,8 @@ fn demo_chain(run: &mut Run<'_>) -> Result {
     Ok(Outcome::when(good, "the demo on a chain did not show what it is to show"))
 }
 
-/// What images are made of; the tests that boot them come after it. Those for ARM are made when a test needs them: the
-/// kinds of devices beside PCs take turns ([`rotation::KINDS`]).
+/// What images are made of; the tests that boot them come after it. Made is what they need: kinds of devices take turns
+/// ([`rotation::KINDS`]).
 fn programs(run: &mut Run<'_>) -> Result {
     let Some(here) = Architecture::here() else {
         return Ok(Outcome::Skipped("no device's programs are made for this kind of processor".into()));
@@ -143,11 +143,12 @@ fn programs(run: &mut Run<'_>) -> Result {
     let turn = rotation::kind().filter(|_| !run.all && !run.named);
     for architecture in Architecture::ALL {
         let is_needed = match (architecture, turn) {
-            (_, None) | (Architecture::X86_64, _) => true,
-            (Architecture::Armv7, Some(kind)) => kind == "armv7",
-            (Architecture::Aarch64, Some(kind)) => kind != "armv7",
+            (_, None) => true,
+            (Architecture::X86_64, Some(kind)) => kind == rotation::PC,
+            (Architecture::Armv7, Some(kind)) => kind == rotation::ARMV7,
+            (Architecture::Aarch64, Some(kind)) => kind != rotation::PC && kind != rotation::ARMV7,
         };
-        if architecture != here && !is_needed {
+        if !is_needed {
             let kind = turn.unwrap_or_default();
             run.step(&format!("not {architecture}: the turn is {kind}'s at this commit; --all builds all"));
             continue;

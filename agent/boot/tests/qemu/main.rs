@@ -9,7 +9,7 @@ mod life;
 mod machine;
 mod wifi;
 
-// What whole devices do in every run (tests/tests/guest) is done by the same program.
+// Whole devices (tests/tests/guest) run the same program.
 xtask::rotated! {
     "PID 1";
     a_slot_with_one_wrong_bit_is_refused_and_named => life::a_slot_with_one_wrong_bit_is_refused_and_named;
