@@ -65,6 +65,9 @@ pub struct Times {
     pub frame_ms: u32,
     /// The least time between two vouchers to a device that is at work.
     pub voucher_ms: u32,
+    /// What a device may take for a task beside the task's own time-out: to fetch image and inputs, and to bring the result.
+    /// Then the task is given to somebody else, whatever the device says.
+    pub beside_ms: u32,
     /// How long a device's certificate holds.
     pub certificate_ms: u64,
     /// How long the listeners' certificate holds; after two thirds of it there is a new one.
@@ -235,6 +238,7 @@ impl Default for Times {
             reveal_ms: 300_000,
             frame_ms: 600_000,
             voucher_ms: 60_000,
+            beside_ms: 3_600_000,
             certificate_ms: 7 * 86_400_000,
             listener_certificate_ms: 30 * 86_400_000,
             request_ms: 30_000,

@@ -50,6 +50,10 @@ async fn lapse(hub: &Arc<Hub>) -> Result<(), HubError> {
                         AssignmentState::Offered => {
                             (AssignmentState::Expired, "the device did not answer the offer")
                         }
+                        _ if one.is_over_time(hub.now_ms()) => (
+                            AssignmentState::Expired,
+                            "the device did not come to a result in the task's time",
+                        ),
                         _ => (AssignmentState::Expired, "the device was not heard of, and its lease ran out"),
                     };
                     let mut effects = verify::give_up(tx, &hub, &one, state, why).await?;

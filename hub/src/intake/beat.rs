@@ -9,7 +9,7 @@ use sosna_protocol::{
         work::{Lease, Renewed},
     },
 };
-use sosna_store::AssignmentState;
+use sosna_store::{Assignment, AssignmentState};
 
 use super::{Heard, Trouble, admit, drop_it};
 use crate::{
@@ -36,12 +36,17 @@ pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
             for progress in beat.assignments.iter() {
                 let id = progress.assignment;
                 let said = (progress.phase, progress.permille.min(1000));
-                if tx.renew_assignment(&id, &heard.device, until_ms, said).await? {
+                if let Some(until_ms) = tx.renew_assignment(&id, &heard.device, (until_ms, now), said).await?
+                {
                     leases.push(Lease { assignment: id, until_ms });
                 } else {
                     let state = tx.assignment(&id).await?.filter(|one| one.device == heard.device);
-                    // One that ran out may still count, as long as nobody else was faster.
-                    if state.is_none_or(|one| one.state != AssignmentState::Expired) {
+                    // One that ran out, or is about to because its time is over, may still count, as long as nobody else
+                    // was faster.
+                    let may_count = |one: &Assignment| {
+                        matches!(one.state, AssignmentState::Expired | AssignmentState::Accepted)
+                    };
+                    if !state.as_ref().is_some_and(may_count) {
                         lost.push(id);
                     }
                 }

@@ -58,8 +58,9 @@ async fn store(tx: &mut Tx, hub: &Hub, placed: Placed, effects: &mut Vec<Effect>
         effects.extend(check.map(|(id, _)| Effect::Freed(id)));
         return Ok(false);
     };
+    let time_ms = spec.request.timeout_ms;
     let affordable = verify::afford(tx, hub, &task, &id, placement.price).await?;
-    if !affordable || !put(tx, hub, &task, id, &placement).await? {
+    if !affordable || !put(tx, hub, &task, id, (&placement, time_ms)).await? {
         effects.push(Effect::Freed(id));
         effects.extend(check.map(|(id, _)| Effect::Freed(id)));
         return Ok(false);
@@ -75,7 +76,7 @@ async fn store(tx: &mut Tx, hub: &Hub, placed: Placed, effects: &mut Vec<Effect>
             // The second may have been given the task since; then the check waits for another one.
             Some(checked) => {
                 task = checked;
-                match put(tx, hub, &task, second, &other).await? {
+                match put(tx, hub, &task, second, (&other, time_ms)).await? {
                     true => both.push((second, other)),
                     false => effects.push(Effect::Freed(second)),
                 }
@@ -107,7 +108,7 @@ async fn put(
     hub: &Hub,
     task: &Task,
     id: AssignmentId,
-    placement: &Placement,
+    (placement, time_ms): (&Placement, u64),
 ) -> Result<bool, HubError> {
     let now = hub.now_ms();
     let new = NewAssignment {
@@ -118,6 +119,7 @@ async fn put(
         price: placement.price,
         lease_until_ms: now + u64::from(hub.config.times.offer_ms),
         created_ms: now,
+        time_ms: time_ms.saturating_add(u64::from(hub.config.times.beside_ms)),
     };
     Ok(tx.put_assignment(&new).await?)
 }

@@ -66,6 +66,8 @@ pub struct Assignment {
     pub created_ms: u64,
     /// When the device accepted.
     pub accepted_ms: Option<u64>,
+    /// How long it has then to come to a result: signs of life do not renew the lease beyond.
+    pub time_ms: Option<u64>,
     /// What the device said last of its progress.
     pub phase: Option<Phase>,
     /// Thousandths of that.
@@ -126,6 +128,19 @@ pub struct NewAssignment {
     pub lease_until_ms: u64,
     /// When.
     pub created_ms: u64,
+    /// How long the device has from its acceptance to a result.
+    pub time_ms: u64,
+}
+
+// === impl Assignment ===
+
+impl Assignment {
+    /// Whether the device has had its time and brought neither a result nor the commitment to one.
+    #[must_use]
+    pub fn is_over_time(&self, now_ms: u64) -> bool {
+        let end_ms = self.accepted_ms.zip(self.time_ms).map(|(from, time)| from.saturating_add(time));
+        self.state == AssignmentState::Accepted && end_ms.is_some_and(|end| end <= now_ms)
+    }
 }
 
 fn assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
@@ -164,6 +179,7 @@ fn assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
         lease_until_ms: integer(row, "lease_until_ms")?,
         created_ms: integer(row, "created_ms")?,
         accepted_ms: maybe_integer(row, "accepted_ms")?,
+        time_ms: maybe_integer(row, "time_ms")?,
         phase: Phase::from_word(&text(row, "phase")?),
         permille: integer(row, "permille")?,
         commitment: maybe_bytes(row, "commitment")?.map(Hash),
@@ -185,8 +201,8 @@ impl Tx {
     /// [`StoreError`].
     pub async fn put_assignment(&mut self, new: &NewAssignment) -> Result<bool, StoreError> {
         let query = sqlx::query(
-            "INSERT INTO assignments (id, task, device, owner, state, price, lease_until_ms, created_ms, owed)
-             SELECT ?1, ?2, ?3, ?4, 'offered', ?5, ?6, ?7, zeroblob(16) WHERE NOT EXISTS
+            "INSERT INTO assignments (id, task, device, owner, state, price, lease_until_ms, created_ms, time_ms, owed)
+             SELECT ?1, ?2, ?3, ?4, 'offered', ?5, ?6, ?7, ?8, zeroblob(16) WHERE NOT EXISTS
                 (SELECT 1 FROM assignments WHERE task = ?2 AND device = ?3
                     AND (ask_again_ms IS NULL OR ask_again_ms > ?7))",
         );
@@ -197,7 +213,8 @@ impl Tx {
             .bind(&new.owner.0[..])
             .bind(new.price.to_be_bytes().to_vec())
             .bind(int(new.lease_until_ms))
-            .bind(int(new.created_ms));
+            .bind(int(new.created_ms))
+            .bind(int(new.time_ms));
         Ok(self.run(query).await? > 0)
     }
 
@@ -297,13 +314,14 @@ impl Tx {
     }
 
     /// Lets every open offer and lease hold at least until then: a hub that was away has not been told of those
-    /// who are still at work.
+    /// who are still at work, or have come to a result.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn extend_leases(&mut self, until_ms: u64) -> Result<(), StoreError> {
         let query = sqlx::query(
-            "UPDATE assignments SET lease_until_ms = ?1 WHERE state IN ('offered', 'accepted') AND lease_until_ms < ?1",
+            "UPDATE assignments SET lease_until_ms = ?1, time_ms = MAX(time_ms, ?1 - IFNULL(accepted_ms, ?1))
+             WHERE state IN ('offered', 'accepted') AND lease_until_ms < ?1",
         );
         self.run(query.bind(int(until_ms))).await.map(drop)
     }
@@ -324,7 +342,8 @@ impl Tx {
         self.run(query.bind(int(lease_until_ms)).bind(int(now_ms)).bind(&id.0[..])).await.map(drop)
     }
 
-    /// Renews a lease and notes progress, if the assignment is this device's and open; says whether it was.
+    /// Renews a lease and notes progress, if the assignment is this device's, open, and not [over its
+    /// time](Assignment::is_over_time); until when, if it was.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -332,15 +351,19 @@ impl Tx {
         &mut self,
         id: &AssignmentId,
         device: &Address,
-        lease_until_ms: u64,
+        (lease_until_ms, now_ms): (u64, u64),
         (phase, permille): (Phase, u16),
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         let query = sqlx::query(
-            "UPDATE assignments SET lease_until_ms = ?, phase = ?, permille = ? WHERE id = ? AND device = ?
-                AND state IN ('offered', 'accepted', 'committed', 'revealed')",
+            "UPDATE assignments SET phase = ?4, permille = ?5, lease_until_ms =
+                CASE state WHEN 'accepted' THEN MIN(?3, IFNULL(accepted_ms + time_ms, ?3)) ELSE ?3 END
+             WHERE id = ?1 AND device = ?2 AND state IN ('offered', 'accepted', 'committed', 'revealed')
+                AND NOT (state = 'accepted' AND IFNULL(accepted_ms + time_ms <= ?6, 0))
+             RETURNING lease_until_ms",
         );
-        let query = query.bind(int(lease_until_ms)).bind(phase.word()).bind(permille);
-        Ok(self.run(query.bind(&id.0[..]).bind(&device.0[..])).await? > 0)
+        let query = query.bind(&id.0[..]).bind(&device.0[..]).bind(int(lease_until_ms));
+        let query = query.bind(phase.word()).bind(permille).bind(int(now_ms));
+        Ok(self.all(query, |row| integer(row, "lease_until_ms")).await?.pop())
     }
 
     /// The device has bound itself.

@@ -77,6 +77,37 @@ async fn beats_keep_a_lease_and_tell_what_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_only_says_that_it_goes_on_loses_the_task() {
+    // The task has a minute, and there may be another beside it.
+    let world = World::with(|config| config.times.beside_ms = 60_000).await;
+    let mut devices = world.devices(2).await;
+    let job = world.submit(1, 1).await;
+    let (idle, offer) = offers(&world, &mut devices, 1).await[0];
+    devices[idle].accept(&world, &offer).await;
+    for _ in 0..3 {
+        world.pass(39_000);
+        devices[idle].beat(&world, &[offer.id]).await;
+        tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+        assert_eq!(world.assignments(job).await[0].state, AssignmentState::Accepted);
+    }
+    world.pass(4_000);
+    let (other, again) = offers(&world, &mut devices, 1).await[0];
+    assert_ne!(idle, other);
+    let lapsed = &world.assignments(job).await[0];
+    assert_eq!(lapsed.state, AssignmentState::Expired);
+    assert!(lapsed.explanation.contains("in the task's time"), "{}", lapsed.explanation);
+    assert_eq!(world.stored(&devices[idle]).await.failed, 1);
+    // More of the same changes nothing, and nobody tells it to drop what may still count.
+    devices[idle].beat(&world, &[offer.id]).await;
+    devices[other].accept(&world, &again).await;
+    let shown = devices[idle].outcome(&world, &offer, "late, but first").await;
+    devices[idle].reveal(&world, &shown).await;
+    assert_eq!(devices[idle].verdict(&world, &offer).await, (Judgement::Accepted, offer.price));
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+    world.check_books().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_offer_is_taken_back_and_made_again() {
     let world = World::new().await;
     let mut device = world.device().await;

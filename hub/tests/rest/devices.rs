@@ -53,6 +53,7 @@ impl Listening {
                         price,
                         lease_until_ms: now + 60_000,
                         created_ms: now,
+                        time_ms: 60_000,
                     };
                     tx.put_assignment(&new).await?;
                     tx.accept_assignment(&assignment, now + 60_000, now).await

@@ -103,6 +103,7 @@ async fn finish_as(setup: &Setup, task: &Task, device: Address, stdout: &[u8], a
                     price,
                     lease_until_ms: now,
                     created_ms: now,
+                    time_ms: 60_000,
                 };
                 tx.put_assignment(&new).await?;
                 tx.accept_assignment(&assignment, now + 1000, now).await?;

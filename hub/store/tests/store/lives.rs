@@ -213,8 +213,9 @@ async fn an_assignment_from_offer_to_voucher() {
         assert!(tx.lapsed_assignments(500).await?.is_empty());
         tx.accept_assignment(&ONE, 900, 20).await?;
         let said = (Phase::Running, 77);
-        assert!(tx.renew_assignment(&ONE, &DEVICE, 1000, said).await?);
-        assert!(!tx.renew_assignment(&ONE, &Address([2; 20]), 1000, said).await?, "somebody else's");
+        assert_eq!(tx.renew_assignment(&ONE, &DEVICE, (1000, 30), said).await?, Some(1000));
+        let others = tx.renew_assignment(&ONE, &Address([2; 20]), (1000, 30), said).await?;
+        assert_eq!(others, None, "somebody else's");
         let one = tx.assignment(&ONE).await?.unwrap();
         assert_eq!(
             (one.state, one.lease_until_ms, one.accepted_ms),

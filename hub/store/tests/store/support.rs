@@ -125,5 +125,6 @@ pub(crate) fn assignment(number: u8, device: u8, created_ms: u64) -> NewAssignme
         price: Amount::from_units(10),
         lease_until_ms: created_ms + 100,
         created_ms,
+        time_ms: 5000,
     }
 }
