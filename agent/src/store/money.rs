@@ -17,6 +17,8 @@ const DAMAGED: StoreError = StoreError::Record { table: "receipts" };
 /// The best voucher's statement, and the frame that it came in.
 const VOUCHER: &str = "voucher";
 const VOUCHER_FRAME: &str = "voucher/frame";
+/// By how much it is above all receipts that vouchers have named.
+const VOUCHER_ABOVE: &str = "voucher/above";
 /// What was seen of the hub's wallet on its chain.
 const WALLET: &str = "wallet";
 /// The hub's verdicts over receipts that no voucher names: they prove what is owed to a hub that has lost its books.
@@ -291,6 +293,25 @@ impl Tx<'_> {
         let mut table = self.inner.open_table(META)?;
         table.insert(VOUCHER, encoded.as_slice())?;
         table.insert(VOUCHER_FRAME, frame)?;
+        Ok(())
+    }
+
+    /// By how much the best voucher is above all receipts that vouchers have named.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn above_receipts(&self) -> Result<Amount, StoreError> {
+        let table = self.inner.open_table(META)?;
+        let kept = table.get(VOUCHER_ABOVE)?.and_then(|row| row.value().try_into().ok());
+        Ok(kept.map_or(Amount::ZERO, Amount::from_be_bytes))
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_above_receipts(&mut self, above: Amount) -> Result<(), StoreError> {
+        self.inner.open_table(META)?.insert(VOUCHER_ABOVE, above.to_be_bytes().as_slice())?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 use sosna_host::clock::Clock as _;
 use sosna_protocol::{
+    Amount,
     codec::{Bounded, DecodeError},
     eip712::Domain,
     envelope::{self, EnvelopeError, Meta},
@@ -398,21 +399,31 @@ impl Inbox<'_> {
         let judged = node.store.write(|tx| {
             self.admit(tx)?;
             let held = tx.voucher()?;
+            let above = tx.above_receipts()?;
             let covers = issue.covers.iter();
             let find = |id: &AssignmentId| tx.receipt(id).map_err(Refused::from);
-            match voucher::judge(node.device, &node.hub, &issue.statement, covers, held.as_ref(), find) {
-                Ok(Voucher::Better) => {
-                    tx.put_voucher(&issue.statement, payload)?;
-                    for id in issue.covers.iter() {
-                        if let Some(mut receipt) = tx.receipt(&id)? {
-                            receipt.covered_ms = Some(now_ms);
-                            tx.put_receipt(&receipt)?;
+            let best = held.as_ref().map(|held| (held, above));
+            match voucher::judge(node.device, &node.hub, &issue.statement, covers, best, find) {
+                Ok(voucher) => {
+                    match voucher {
+                        Voucher::Better { above: more } => {
+                            tx.put_voucher(&issue.statement, payload)?;
+                            // Amounts below 2^128 that the hub has signed for: their sum is one of them.
+                            tx.set_above_receipts(above.checked_add(more).unwrap_or(above))?;
+                        }
+                        Voucher::Earlier { due } => {
+                            tx.set_above_receipts(above.checked_sub(due).unwrap_or(Amount::ZERO))?;
+                        }
+                        Voucher::Known => {}
+                    }
+                    if voucher != Voucher::Known {
+                        for id in issue.covers.iter() {
+                            if let Some(mut receipt) = tx.receipt(&id)? {
+                                receipt.covered_ms = Some(now_ms);
+                                tx.put_receipt(&receipt)?;
+                            }
                         }
                     }
-                    tx.say(&node.hub, &pay::Held { cumulative: issue.statement.cumulative })?;
-                    Ok(Ok(()))
-                }
-                Ok(Voucher::Known) => {
                     tx.say(&node.hub, &pay::Held { cumulative: issue.statement.cumulative })?;
                     Ok(Ok(()))
                 }

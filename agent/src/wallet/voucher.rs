@@ -12,9 +12,17 @@ use crate::store::record::ReceiptRecord;
 /// What a voucher is to the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Voucher {
-    /// Better than what it holds.
-    Better,
-    /// The very one that it holds.
+    /// Better than what it holds, by so much more than the receipts that it names.
+    Better {
+        /// More than is due.
+        above: Amount,
+    },
+    /// From before the one that it holds, which came first and pays for this one's receipts too.
+    Earlier {
+        /// What the receipts that it names make.
+        due: Amount,
+    },
+    /// The very one that it holds, or an earlier one once more.
     Known,
 }
 
@@ -59,6 +67,10 @@ pub enum VoucherError {
 
 /// Judges a voucher. `receipt` finds this device's receipts. More than is due is accepted: it harms nobody here.
 ///
+/// Frames may overtake each other, above all where a device comes back while the hub issues the next voucher: `held` is the
+/// best one so far with how much it is above all receipts that were named, and one over less counts as long as that pays
+/// for what it names.
+///
 /// # Errors
 /// [`VoucherError`].
 pub fn judge<E: From<VoucherError>>(
@@ -66,23 +78,22 @@ pub fn judge<E: From<VoucherError>>(
     hub: &Address,
     statement: &Statement,
     covers: impl Iterator<Item = AssignmentId>,
-    held: Option<&Statement>,
+    held: Option<(&Statement, Amount)>,
     mut receipt: impl FnMut(&AssignmentId) -> Result<Option<ReceiptRecord>, E>,
 ) -> Result<Voucher, E> {
     let (voucher, domain) = statement.voucher(device);
     voucher.verify(&domain, &statement.signature, hub).map_err(VoucherError::Signature)?;
-    if held == Some(statement) {
+    if held.is_some_and(|(held, _)| held == statement) {
         return Ok(Voucher::Known);
     }
-    let before = held.map_or(Amount::ZERO, |held| held.cumulative);
-    if let Some(held) = held
+    if let Some((held, _)) = held
         && (Domain { chain_id: held.chain_id, wallet: held.wallet }) != domain
     {
         return Err(VoucherError::Domain.into());
     }
-    let Some(increase) = statement.cumulative.checked_sub(before) else {
-        return Err(VoucherError::Shrinks { found: statement.cumulative, held: before }.into());
-    };
+    let before = held.map_or(Amount::ZERO, |(held, _)| held.cumulative);
+    let increase = statement.cumulative.checked_sub(before);
+    let mut covered = Vec::new();
     let mut due = Amount::ZERO;
     let mut digests: Vec<Hash> = Vec::new();
     let mut names: Vec<AssignmentId> = Vec::new();
@@ -90,8 +101,11 @@ pub fn judge<E: From<VoucherError>>(
         let Some(record) = receipt(&assignment)? else {
             return Err(VoucherError::Unknown(assignment).into());
         };
-        if record.covered_ms.is_some() || names.contains(&assignment) {
+        if names.contains(&assignment) {
             return Err(VoucherError::CoveredBefore(assignment).into());
+        }
+        if record.covered_ms.is_some() {
+            covered.push(assignment);
         }
         if record.domain() != domain {
             return Err(VoucherError::Domain.into());
@@ -103,10 +117,24 @@ pub fn judge<E: From<VoucherError>>(
     if receipts_root(digests) != statement.receipts {
         return Err(VoucherError::Root.into());
     }
-    if increase < due {
-        return Err(VoucherError::Underpays { increase, due }.into());
+    let is_repeated = increase.is_none() && !covered.is_empty() && covered.len() == names.len();
+    if is_repeated {
+        return Ok(Voucher::Known);
     }
-    Ok(Voucher::Better)
+    if let Some(assignment) = covered.first() {
+        return Err(VoucherError::CoveredBefore(*assignment).into());
+    }
+    let Some(increase) = increase else {
+        let is_paid = !names.is_empty() && held.is_some_and(|(_, above)| due <= above);
+        return match is_paid {
+            true => Ok(Voucher::Earlier { due }),
+            false => Err(VoucherError::Shrinks { found: statement.cumulative, held: before }.into()),
+        };
+    };
+    match increase.checked_sub(due) {
+        Some(above) => Ok(Voucher::Better { above }),
+        None => Err(VoucherError::Underpays { increase, due }.into()),
+    }
 }
 
 #[cfg(test)]
@@ -181,6 +209,15 @@ mod tests {
             names: &[u8],
             held: Option<&Statement>,
         ) -> Result<Voucher, VoucherError> {
+            self.judge_with(statement, names, held.map(|held| (held, Amount::ZERO)))
+        }
+
+        fn judge_with(
+            &self,
+            statement: &Statement,
+            names: &[u8],
+            held: Option<(&Statement, Amount)>,
+        ) -> Result<Voucher, VoucherError> {
             let covers = names.iter().map(|n| AssignmentId([*n; 16]));
             judge(self.device.address(), &self.hub.address(), statement, covers, held, |name| {
                 Ok(self.receipts.iter().find(|receipt| receipt.assignment == *name).cloned())
@@ -192,10 +229,31 @@ mod tests {
     fn a_voucher_that_pays_is_better_and_then_known() {
         let bench = Bench::new();
         let first = bench.ours(300, &[1, 2]);
-        assert_eq!(bench.judge(&first, &[1, 2], None), Ok(Voucher::Better));
+        let exactly = Ok(Voucher::Better { above: Amount::ZERO });
+        assert_eq!(bench.judge(&first, &[1, 2], None), exactly);
         assert_eq!(bench.judge(&first, &[1, 2], Some(&first)), Ok(Voucher::Known));
         let more = bench.ours(10_000, &[3]);
-        assert_eq!(bench.judge(&more, &[3], Some(&first)), Ok(Voucher::Better), "more than due harms nobody");
+        let above = Amount::from_units(10_000 - 300 - 300);
+        let more = bench.judge(&more, &[3], Some(&first));
+        assert_eq!(more, Ok(Voucher::Better { above }), "more than due harms nobody");
+    }
+
+    #[test]
+    fn a_voucher_that_was_overtaken_counts_once_and_only_as_far_as_the_better_one_pays_for_it() {
+        let mut bench = Bench::new();
+        let units = Amount::from_units;
+        let (first, second) = (bench.ours(300, &[1, 2]), bench.ours(600, &[3]));
+        assert_eq!(bench.judge(&second, &[3], None), Ok(Voucher::Better { above: units(300) }));
+        bench.receipts[2].covered_ms = Some(1);
+        let earlier = bench.judge_with(&first, &[1, 2], Some((&second, units(300))));
+        assert_eq!(earlier, Ok(Voucher::Earlier { due: units(300) }));
+        let unpaid = bench.judge_with(&first, &[1, 2], Some((&second, units(299))));
+        assert!(matches!(unpaid, Err(VoucherError::Shrinks { .. })), "the better one is not for these");
+        bench.receipts[0].covered_ms = Some(1);
+        let mixed = bench.judge_with(&first, &[1, 2], Some((&second, units(300))));
+        assert!(matches!(mixed, Err(VoucherError::CoveredBefore(_))), "each is named once");
+        bench.receipts[1].covered_ms = Some(1);
+        assert_eq!(bench.judge_with(&first, &[1, 2], Some((&second, Amount::ZERO))), Ok(Voucher::Known));
     }
 
     #[test]

@@ -142,7 +142,10 @@ impl Bench {
 
     /// As the driver does when a container has ended.
     fn finish(&self) -> Receipt {
-        let assign = self.assign();
+        self.finish_of(&self.assign())
+    }
+
+    fn finish_of(&self, assign: &Assign<'_>) -> Receipt {
         let receipt = Receipt {
             hub: self.hub.address(),
             device: self.node.device,
@@ -378,6 +381,39 @@ fn verdict_and_voucher_settle_the_account() {
     let mut forged = issue.clone();
     forged.statement.signature = Signature([1; 65]);
     assert!(matches!(bench.say(&forged), Err(Refused::Voucher(VoucherError::Signature(_)))));
+}
+
+#[test]
+fn vouchers_that_overtake_each_other_settle_everything_and_are_no_evidence() {
+    let bench = Bench::new();
+    bench.say(&bench.assign()).unwrap();
+    let first = bench.finish();
+    let other = Assign { assignment: AssignmentId([91; 16]), ..bench.assign() };
+    bench.say(&other).unwrap();
+    let second = bench.finish_of(&other);
+    for receipt in [&first, &second] {
+        let verdict = Verdict {
+            assignment: receipt.assignment,
+            judgement: Judgement::Accepted,
+            owed: Amount::SNM,
+            explanation: Bounded(""),
+            earned: Some(Amount::SNM),
+        };
+        bench.say(&verdict).unwrap();
+    }
+    let two = Amount::SNM.checked_mul(2).unwrap();
+    let (early, late) = ([first.assignment], [second.assignment]);
+    let early = Issue { statement: bench.issue(Amount::SNM, &first), covers: List::new(&early) };
+    let late = Issue { statement: bench.issue(two, &second), covers: List::new(&late) };
+    assert_eq!(bench.say(&late).unwrap(), Reaction::Nothing);
+    assert_eq!(bench.node.store.exposure().unwrap().uncovered, Amount::SNM);
+    for _ in 0..2 {
+        assert_eq!(bench.say(&early).unwrap(), Reaction::Nothing);
+        assert_eq!(bench.node.store.exposure().unwrap().total(), Amount::ZERO);
+    }
+    assert_eq!(bench.node.store.voucher().unwrap(), Some(late.statement), "the better one stays");
+    assert!(bench.node.store.evidence().unwrap().is_empty());
+    assert_eq!(bench.answers(Kind::Pay), ["held 2", "held 1", "held 1"]);
 }
 
 #[test]
