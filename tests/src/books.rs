@@ -84,12 +84,27 @@ pub fn assert_balanced(jobs: &[Value], ledger: &Value, devices: &Value) {
         assert_eq!(units(&job["price"]["spent"]), owed, "job {}", job["id"]);
         assert_eq!(units(&job["price"]["reserved"]), 0, "job {} is over", job["id"]);
         for task in items(&job["tasks"]).iter().filter(|task| task["state"] == "succeeded") {
-            let right = items(&task["assignments"]).iter().filter(|one| one["verdict"] == "accepted").count();
-            let wanted = match text(&job["verification"]).strip_prefix("replicate:") {
-                Some(count) => count.parse().unwrap(),
-                None => 1 + right.min(2).saturating_sub(1) * usize::from(task["checked"] == true),
-            };
-            assert_eq!(right, wanted, "exactly the asked number is paid: {task}");
+            let judged =
+                |word| items(&task["assignments"]).iter().filter(|one| one["verdict"] == word).count();
+            let (right, wrong) = (judged("accepted"), judged("wrong"));
+            match text(&job["verification"]).strip_prefix("replicate:") {
+                Some(count) => {
+                    let (asked, found) = (count.parse().unwrap(), right + judged("surplus"));
+                    assert!(
+                        right == found.min(asked),
+                        "those who found it are paid, up to the asked number: {task:#}"
+                    );
+                    assert!(
+                        found + wrong >= asked,
+                        "as many as were asked for have shown a result: {task:#}"
+                    );
+                    assert!(found >= 2 && found > wrong, "more than half of them agree: {task:#}");
+                }
+                None => {
+                    let wanted = 1 + right.min(2).saturating_sub(1) * usize::from(task["checked"] == true);
+                    assert_eq!(right, wanted, "one is paid, and one more that confirms it: {task:#}");
+                }
+            }
         }
         spent += owed;
     }

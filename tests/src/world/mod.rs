@@ -105,9 +105,19 @@ impl World {
     #[track_caller]
     pub fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         while !is_so() {
-            assert!(Instant::now() < self.deadline, "never came: {what}");
-            thread::sleep(LOOK * 2);
+            assert!(self.has_time(), "never came: {what}");
+            self.rest();
         }
+    }
+
+    /// Whether the test's time is not over yet.
+    fn has_time(&self) -> bool {
+        Instant::now() < self.deadline
+    }
+
+    /// Until it is worth looking again.
+    fn rest(&self) {
+        thread::sleep(LOOK * 2);
     }
 
     /// Asserts that no container has left anything, stops everything in order, and asserts that nothing at all is left.

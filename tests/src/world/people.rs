@@ -106,15 +106,24 @@ impl World {
     }
 
     /// Waits for a job's end.
+    ///
+    /// # Panics
+    /// When the test's time is over; says what of the job is open.
     #[must_use]
     #[track_caller]
     pub fn until_over(&self, id: &str) -> Value {
-        let mut job = Value::Null;
-        self.until("the job's end", || {
-            job = self.job(id);
-            ["succeeded", "failed", "cancelled"].contains(&books::text(&job["state"]))
-        });
-        job
+        loop {
+            let job = self.job(id);
+            if ["succeeded", "failed", "cancelled"].contains(&books::text(&job["state"])) {
+                return job;
+            }
+            if !self.has_time() {
+                let tasks = books::items(&job["tasks"]).iter();
+                let open: Vec<_> = tasks.filter(|task| task["state"] != "succeeded").collect();
+                panic!("never came: the end of job {id}, of which these are open: {open:#?}");
+            }
+            self.rest();
+        }
     }
 
     /// Waits until so many devices are connected.
