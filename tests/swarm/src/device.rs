@@ -175,6 +175,12 @@ impl Device {
         })
     }
 
+    /// Something that changes nothing at the hub, and that it keeps on disk all the same: which voucher the device holds.
+    pub(crate) fn chatter(&mut self) -> Sealed {
+        let cumulative = self.voucher.map_or(Amount::ZERO, |voucher| voucher.cumulative);
+        self.outbox.say(&Held { cumulative })
+    }
+
     /// When something is due next, in the swarm's own time.
     pub(crate) fn next_due_ms(&self) -> u64 {
         let running = self.works.values().filter_map(|work| match work.step {

@@ -274,13 +274,23 @@ impl Life {
                                         shared.tally.took(Span::Greet, greeted.elapsed());
                                         shared.tally.online(true);
                                         *is_online = true;
+                                        for _ in 0..shared.settings.chatter {
+                                            let chatter = self.device.chatter();
+                                            session.publish(&self.device, chatter).await?;
+                                        }
                                     }
                                     self.perform(&mut session, acts).await?;
                                 }
                                 Err(deaf) => shared.tally.deaf(report::line(&deaf)),
                             }
                         }
-                        Some(Heard::Taken) => session.taken(&shared.tally),
+                        Some(Heard::Taken) => {
+                            session.taken(&shared.tally);
+                            if *is_online && shared.settings.chatter > 0 {
+                                let chatter = self.device.chatter();
+                                session.publish(&self.device, chatter).await?;
+                            }
+                        }
                         None => {}
                     }
                 }

@@ -38,6 +38,9 @@ pub struct Settings {
     pub bringing: usize,
     /// Over how long the first connections are spread.
     pub ramp: Duration,
+    /// So many frames each device keeps on their way to the hub that change nothing there, and that the hub must have on disk
+    /// all the same before it acknowledges them; 0 for none.
+    pub chatter: usize,
 }
 
 /// Devices that live.
@@ -73,6 +76,7 @@ impl Settings {
             connecting: 64,
             bringing: 64,
             ramp: Duration::ZERO,
+            chatter: 0,
         }
     }
 }

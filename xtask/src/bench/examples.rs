@@ -28,6 +28,15 @@ pub(super) fn ingest(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn 
     run(tree, line, example(tree, "ingest").env("PATH", path))
 }
 
+/// A hub as it is shipped, and a crowd of devices.
+pub(super) fn hub(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn Error>> {
+    let mut command = exec::cargo();
+    command.args(["build", "--release", "--package", "sosna-hub", "--package", "sosna", "--bins"]);
+    cargo(tree, line, "hub", &mut command)?;
+    build(tree, line, "sosna-swarm", "hub")?;
+    run(tree, line, &mut example(tree, "hub"))
+}
+
 /// Whole machines: everything but them is compiled as for the tests.
 pub(super) fn device(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn Error>> {
     line.step("compiling the programs of devices");

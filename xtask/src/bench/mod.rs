@@ -62,6 +62,11 @@ pub const BENCHES: &[Bench] = &[
         about: "telemetry a second through the hub's broker, against mosquitto",
         run: examples::ingest,
     },
+    Bench {
+        name: "hub",
+        about: "one hub and up to 18,000 devices: connections, a herd, durable writes, dispatch, verified tasks",
+        run: examples::hub,
+    },
 ];
 
 /// A name that no bench has.
