@@ -203,6 +203,15 @@ impl Tx {
         self.all(sqlx::query("SELECT * FROM tasks WHERE job = ? ORDER BY place").bind(&job.0[..]), task).await
     }
 
+    /// Whether some of a job's tasks have not ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn has_open_tasks(&mut self, job: &JobId) -> Result<bool, StoreError> {
+        let query = sqlx::query("SELECT 1 FROM tasks WHERE job = ? AND ended_ms IS NULL LIMIT 1");
+        Ok(self.one(query.bind(&job.0[..]), |_| Ok(())).await?.is_some())
+    }
+
     /// Tasks that want more replicas than they have, oldest job first.
     ///
     /// # Errors
