@@ -2,12 +2,15 @@
 //!
 //! A picture in memory of what the store and the broker know; it is drawn again from the store at every start.
 
+mod dropped;
 pub mod reputation;
 
 use std::collections::HashMap;
 
 use sosna_protocol::{Address, Amount, identity::AssignmentId, resources::Resources};
 use sosna_store::{Device, DeviceState, Record, Store};
+
+pub use dropped::Dropped;
 
 use crate::{error::HubError, job::JobSpec, ledger};
 
@@ -46,6 +49,8 @@ pub struct Live {
     pub seen_ms: u64,
     /// Latest moments at which one session took over from another, to notice clones.
     pub takeovers: Vec<u64>,
+    /// Its messages that had to be dropped.
+    pub dropped: Dropped,
 }
 
 impl Live {
@@ -64,6 +69,7 @@ impl Live {
             records: HashMap::new(),
             seen_ms,
             takeovers: Vec::new(),
+            dropped: Dropped::default(),
         }
     }
 

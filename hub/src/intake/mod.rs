@@ -12,7 +12,7 @@ mod pay;
 mod result;
 mod work;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sosna_broker::{Admission, Arrival, Departure, Handler, NotTaken, Peer, Serial};
@@ -92,6 +92,12 @@ impl Handler for Intake {
             Err(Trouble::Drop(why)) => {
                 hub.metrics.messages_refused.add_one();
                 tracing::warn!(device = %from.address(), kind = kind.word(), "a message was dropped: {why}");
+                let pause = match (from, hub.fleet().get_mut(&from.address())) {
+                    (Peer::Device(_), Some(live)) => live.dropped.count(hub.now_ms()),
+                    _ => Duration::ZERO,
+                };
+                // Each costs a look at its signature, which others would wait for.
+                tokio::time::sleep(pause).await;
                 Ok(())
             }
             Err(Trouble::Hub(error)) => {

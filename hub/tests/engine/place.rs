@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 use sosna_api::task::Constraint;
 use sosna_hub::{
-    fleet::{Fleet, Live},
+    fleet::{Dropped, Fleet, Live},
     schedule::{Holder, Need, place},
 };
 use sosna_protocol::{
@@ -57,6 +57,7 @@ fn live(number: u16) -> Live {
         records: std::collections::HashMap::new(),
         seen_ms: 0,
         takeovers: Vec::new(),
+        dropped: Dropped::default(),
     }
 }
 

@@ -9,9 +9,11 @@
 //! [`Population`] says who they are, [`Settings`] where they go, and [`Swarm`] lets them live.
 
 pub mod args;
+pub mod attack;
 mod conduct;
 mod content;
 mod device;
+mod enrol;
 mod life;
 mod link;
 mod outbox;

@@ -6,28 +6,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sosna_host::{
-    report,
-    retry::Backoff,
-    tls::{self, Pin, TlsError, TlsKey},
-};
+use sosna_host::{report, retry::Backoff, tls::TlsError};
 use sosna_protocol::{
-    Hash, envelope,
-    frame::Frame,
+    Hash,
     identity::AssignmentId,
-    message::enrol::Down,
     topic::{Kind, Topic},
 };
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{Instant as TokioInstant, sleep, sleep_until, timeout},
+    time::{Instant as TokioInstant, sleep, sleep_until},
 };
 
 use crate::{
     conduct::Conduct,
     content::{self, ContentError},
     device::{Act, Device},
+    enrol::{EnrolError, Enrolled, enrol},
     link::{Heard, Link, LinkError, Target},
     outbox::Sealed,
     swarm::Settings,
@@ -50,23 +45,14 @@ pub(crate) enum End {
     Link(#[from] LinkError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("the hub does not admit this device ({0})")]
-    NotAdmitted(&'static str),
-    #[error("the hub does not answer")]
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    #[error("the hub does not answer this device's greeting")]
     NoAnswer,
     #[error("the device left")]
     Left,
     #[error("the swarm ends")]
     Over,
-}
-
-/// What the hub has given the device.
-struct Enrolled {
-    key: TlsKey,
-    certificate: Vec<u8>,
-    authorities: Vec<Vec<u8>>,
-    main: String,
-    content: String,
 }
 
 /// What all devices of a swarm share.
@@ -96,15 +82,6 @@ pub(crate) struct Life {
 impl Shared {
     fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-// === impl Enrolled ===
-
-impl Enrolled {
-    fn tls(&self) -> Result<rustls::ClientConfig, TlsError> {
-        let authorities = self.authorities.iter().map(|der| der.clone().into()).collect();
-        tls::client(Pin::Authorities(authorities), Some((self.certificate.clone().into(), &self.key)), None)
     }
 }
 
@@ -172,47 +149,8 @@ impl Life {
         let began = Instant::now();
         let tokens = &shared.settings.tokens;
         let token = &tokens[self.device.profile.index % tokens.len()];
-        let key = TlsKey::generate()?;
-        let csr = key.request(&self.device.address().to_string())?;
-        let (nonce, request) = self.device.ask_to_enrol(&csr, Some(token.secret));
-        let place = sosna_host::address::join(&token.host, token.bootstrap_port);
-        let mut link = Link::open(Target {
-            place: &place,
-            client_id: format!("boot-{}", self.device.address()),
-            tls: Arc::new(tls::client(Pin::Key(token.authority), None, None)?),
-            index: self.device.profile.index,
-        })
-        .await?;
-        let device = self.device.address();
-        link.subscribe(device, &[Kind::Enrol]).await?;
-        link.publish(&Topic::up(device, Kind::Enrol), request.frame, true).await?;
-        let answer = async {
-            loop {
-                let Heard::Frame(payload) = link.next().await? else { continue };
-                let Ok(frame) = Frame::decode(&payload) else { continue };
-                if envelope::open(&frame, &device, &token.hub, None).is_err() {
-                    continue;
-                }
-                match Down::read(&frame) {
-                    Ok(Down::Granted(granted)) if granted.nonce == nonce => {
-                        return Ok(Enrolled {
-                            key,
-                            certificate: granted.certificate.to_vec(),
-                            authorities: granted.authorities.iter().map(|der| der.to_vec()).collect(),
-                            main: (*granted.main).to_owned(),
-                            content: granted.content.trim_end_matches('/').to_owned(),
-                        });
-                    }
-                    Ok(Down::Refused(refused)) if refused.nonce == nonce => {
-                        return Err(End::NotAdmitted(refused.refusal.word()));
-                    }
-                    _ => {}
-                }
-            }
-        };
-        let enrolled = timeout(PATIENCE, answer).await.unwrap_or(Err(End::NoAnswer))?;
+        let enrolled = enrol(&mut self.device, token).await?;
         shared.tally.took(Span::Enrol, began.elapsed());
-        link.close().await;
         Ok(enrolled)
     }
 

@@ -302,7 +302,7 @@ impl Link {
     }
 }
 
-fn split(place: &str) -> Result<(&str, u16), LinkError> {
+pub(crate) fn split(place: &str) -> Result<(&str, u16), LinkError> {
     let bad = || LinkError::Address { text: place.to_owned() };
     let (host, port) = place.rsplit_once(':').ok_or_else(bad)?;
     Ok((address::bare(host), port.parse().map_err(|_| bad())?))
@@ -310,7 +310,7 @@ fn split(place: &str) -> Result<(&str, u16), LinkError> {
 
 /// Opens a socket. To this very machine each device comes from an address of its own of 127.0.0.0/8, as devices
 /// elsewhere do: what a hub allows one address is meant for one household.
-async fn dial(place: &str, index: usize) -> Result<TcpStream, LinkError> {
+pub(crate) async fn dial(place: &str, index: usize) -> Result<TcpStream, LinkError> {
     let line = |source| LinkError::Line { address: place.to_owned(), source };
     let (host, port) = split(place)?;
     let mut found = lookup_host((host, port)).await.map_err(line)?;
