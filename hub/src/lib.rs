@@ -9,6 +9,7 @@ pub mod api;
 pub mod backup;
 pub mod config;
 pub mod content;
+mod curve;
 pub mod error;
 pub mod fleet;
 pub mod hub;

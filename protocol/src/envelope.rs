@@ -236,6 +236,20 @@ pub fn open(
     sender: &Address,
     now_ms: Option<u64>,
 ) -> Result<Seal, EnvelopeError> {
+    open_by(frame, audience, sender, now_ms, Signature::recover)
+}
+
+/// The same by another library's recovery, which must accept what [`Signature::recover`] does.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_by(
+    frame: &Frame<'_>,
+    audience: &Address,
+    sender: &Address,
+    now_ms: Option<u64>,
+    recover: impl FnOnce(&Signature, &Hash) -> Result<Address, SignatureError>,
+) -> Result<Seal, EnvelopeError> {
     let seal = Seal::of(frame).map_err(EnvelopeError::Malformed)?.ok_or(EnvelopeError::Unsealed)?;
     let meta = &seal.meta;
     if meta.audience != *audience {
@@ -248,6 +262,7 @@ pub fn open(
         return Err(EnvelopeError::Expired);
     }
     let root = seal.root(frame.body).ok_or(EnvelopeError::Path)?;
-    seal.signature.verify(&root, sender).map_err(EnvelopeError::Signature)?;
+    let found = recover(&seal.signature, &root).map_err(EnvelopeError::Signature)?;
+    seal.signature.is_by(found, sender).map_err(EnvelopeError::Signature)?;
     Ok(seal)
 }

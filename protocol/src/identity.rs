@@ -80,19 +80,34 @@ impl Signature {
     /// # Errors
     /// [`SignatureError::Malformed`] and [`SignatureError::HighS`].
     pub fn recover(&self, digest: &Hash) -> Result<Address, SignatureError> {
-        let recovery = match self.0[64] {
-            v @ (27 | 28) => RecoveryId::from_byte(v - 27),
-            _ => None,
-        }
-        .ok_or(SignatureError::Malformed)?;
+        let (signature, is_odd) = self.parts()?;
+        let recovery = RecoveryId::new(is_odd, false);
+        let key = VerifyingKey::recover_from_prehash(&digest.0, &signature, recovery)
+            .map_err(|_| SignatureError::Malformed)?;
+        Ok(Address::of_key(&key))
+    }
+
+    /// r and s, and whether the recovered point's y is odd: for another library that recovers.
+    ///
+    /// # Errors
+    /// As [`Signature::recover`], but for signatures of no key.
+    pub fn canonical(&self) -> Result<([u8; 64], bool), SignatureError> {
+        let (signature, is_odd) = self.parts()?;
+        Ok((signature.to_bytes().into(), is_odd))
+    }
+
+    fn parts(&self) -> Result<(k256::ecdsa::Signature, bool), SignatureError> {
+        let is_odd = match self.0[64] {
+            27 => false,
+            28 => true,
+            _ => return Err(SignatureError::Malformed),
+        };
         let signature =
             k256::ecdsa::Signature::from_slice(&self.0[..64]).map_err(|_| SignatureError::Malformed)?;
         if signature.normalize_s().is_some() {
             return Err(SignatureError::HighS);
         }
-        let key = VerifyingKey::recover_from_prehash(&digest.0, &signature, recovery)
-            .map_err(|_| SignatureError::Malformed)?;
-        Ok(Address::of_key(&key))
+        Ok((signature, is_odd))
     }
 
     /// Accepts this signature only if `signer` made it over `digest`.
@@ -100,7 +115,14 @@ impl Signature {
     /// # Errors
     /// As [`Signature::recover`], and [`SignatureError::Signer`] when it is somebody else's.
     pub fn verify(&self, digest: &Hash, signer: &Address) -> Result<(), SignatureError> {
-        let found = self.recover(digest)?;
+        self.is_by(self.recover(digest)?, signer)
+    }
+
+    /// Compares whom a signature was recovered to with who should have made it.
+    ///
+    /// # Errors
+    /// [`SignatureError::Signer`].
+    pub fn is_by(&self, found: Address, signer: &Address) -> Result<(), SignatureError> {
         if found == *signer { Ok(()) } else { Err(SignatureError::Signer { expected: *signer, found }) }
     }
 }
@@ -110,7 +132,15 @@ impl Address {
     #[must_use]
     pub fn of_key(key: &VerifyingKey) -> Self {
         let point = key.to_encoded_point(false);
-        let hash = keccak256(&[&point.as_bytes()[1..]]);
+        let mut coordinates = [0; 64];
+        coordinates.copy_from_slice(&point.as_bytes()[1..]);
+        Self::of_point(&coordinates)
+    }
+
+    /// The address of a public key's point: x and y.
+    #[must_use]
+    pub fn of_point(coordinates: &[u8; 64]) -> Self {
+        let hash = keccak256(&[coordinates]);
         let mut address = [0; 20];
         address.copy_from_slice(&hash.0[12..]);
         Self(address)

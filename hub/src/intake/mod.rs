@@ -26,6 +26,7 @@ use sosna_protocol::{
 use sosna_store::DeviceState;
 
 use crate::{
+    curve,
     error::HubError,
     hub::{Effect, Event, Hub},
 };
@@ -175,7 +176,8 @@ impl Intake {
             if frame.channel != kind.channel() {
                 return Err(Trouble::Drop(format!("it belongs to another exchange than `{}`", kind.word())));
             }
-            let seal = envelope::open(&frame, &hub.address(), &device, None).map_err(drop_it)?;
+            let seal =
+                envelope::open_by(&frame, &hub.address(), &device, None, curve::recover).map_err(drop_it)?;
             let leaf = seal.meta.leaf(frame.body);
             Heard { device, kind, seal, leaf, payload: payload.into() }
         };

@@ -15,6 +15,7 @@ use sosna_store::{Assignment, AssignmentState, Holder, Revealed, Task, TaskState
 
 use super::{Heard, Trouble, admit};
 use crate::{
+    curve,
     error::HubError,
     hub::{Effect, Event, Hub},
     job::JobSpec,
@@ -174,7 +175,7 @@ async fn check(
         price: one.price,
     };
     let receipt_digest = receipt.digest(&hub.domain());
-    if let Err(error) = reveal.receipt.verify(&receipt_digest, &device) {
+    if let Err(error) = curve::verify(&reveal.receipt, &receipt_digest, &device) {
         return Ok(Err(format!("the receipt does not hold: {error}")));
     }
     let (reveal, stdout_counts, hub) = (*reveal, spec.stdout_counts(), hub.clone());
