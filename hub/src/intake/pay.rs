@@ -17,7 +17,9 @@ pub(super) async fn take(hub: &Arc<Hub>, heard: Heard) -> Result<(), Trouble> {
             let device = heard.device;
             match Up::read(&heard.frame()?) {
                 Ok(Up::Held(held)) => {
-                    tx.hold_voucher(&device, held.cumulative, hub.now_ms()).await?;
+                    if !tx.hold_voucher(&device, held.cumulative, hub.now_ms()).await? {
+                        return Ok(Vec::new());
+                    }
                     let owed = ledger::unvouchered(tx, &device).await?;
                     Ok(vec![
                         Effect::Owed(device, owed),

@@ -96,7 +96,7 @@ async fn take_voucher(
     for one in tx.uncovered_claims(&device).await? {
         tx.cover_claim(&device, &one.assignment, Amount::ZERO).await?;
     }
-    tx.hold_voucher(&device, statement.cumulative, hub.now_ms()).await?;
+    let _ = tx.hold_voucher(&device, statement.cumulative, hub.now_ms()).await?;
     Ok(effects)
 }
 

@@ -107,7 +107,7 @@ impl Tx {
         self.all(query.bind(&device.0[..]), voucher).await
     }
 
-    /// The device holds this voucher, and so needs none before it.
+    /// The device holds this voucher, and so needs none before it. Says whether that was news.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -116,12 +116,12 @@ impl Tx {
         device: &Address,
         cumulative: Amount,
         now_ms: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let query = sqlx::query(
             "UPDATE vouchers SET held_ms = ? WHERE device = ? AND cumulative <= ? AND held_ms IS NULL",
         );
         let query = query.bind(int(now_ms)).bind(&device.0[..]).bind(cumulative.to_be_bytes().to_vec());
-        self.run(query).await.map(drop)
+        Ok(self.run(query).await? > 0)
     }
 
     /// Devices that something is owed for work that no voucher covers.

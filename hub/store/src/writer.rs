@@ -206,8 +206,12 @@ async fn in_savepoint(tx: &mut Tx, job: Job, state: &mut Result<(), StoreError>)
     let trouble = tx.trouble.take();
     // Work that overlooked an error is not kept either.
     let keep = keep && trouble.is_none();
-    let end = if keep { "RELEASE work" } else { "ROLLBACK TO work; RELEASE work" };
-    if let Err(error) = sqlx::raw_sql(end).execute(&mut tx.connection).await {
+    let ended = match keep {
+        // As a query it is prepared once.
+        true => sqlx::query("RELEASE work").execute(&mut tx.connection).await,
+        false => sqlx::raw_sql("ROLLBACK TO work; RELEASE work").execute(&mut tx.connection).await,
+    };
+    if let Err(error) = ended {
         // After some errors (a full disk) the database has rolled everything back by itself.
         *state = Err(trouble.clone().unwrap_or_else(|| StoreError::sql(error)));
     }

@@ -247,7 +247,8 @@ async fn an_assignment_from_offer_to_voucher() {
             "the largest, by value"
         );
         assert_eq!(tx.unheld_vouchers(&DEVICE).await?.len(), 2);
-        tx.hold_voucher(&DEVICE, Amount::from_units(10), 70).await?;
+        assert!(tx.hold_voucher(&DEVICE, Amount::from_units(10), 70).await?);
+        assert!(!tx.hold_voucher(&DEVICE, Amount::from_units(10), 71).await?, "that is known");
         assert_eq!(tx.unheld_vouchers(&DEVICE).await?[0].statement, statement(300));
 
         // Who did it without being owed anything is nobody to make a voucher for.
@@ -291,7 +292,8 @@ async fn windows_and_what_was_heard() {
         tx.put_heard(&DEVICE, Kind::Work, 1, &Hash([1; 32])).await?;
         assert_eq!(tx.heard(&DEVICE, Kind::Work, 1).await?, Some(Hash([1; 32])));
         assert_eq!(tx.heard(&DEVICE, Kind::Pay, 1).await?, None);
-        let far = 2 + sosna_protocol::window::WIDTH;
+        // Now and then what is beyond is removed.
+        let far = (2 + sosna_protocol::window::WIDTH).next_multiple_of(64);
         tx.put_heard(&DEVICE, Kind::Work, far, &Hash([2; 32])).await?;
         assert_eq!(tx.heard(&DEVICE, Kind::Work, 1).await?, None, "beyond every window");
     });
