@@ -36,6 +36,7 @@ pub(crate) async fn run(hub: Arc<Hub>, mut waiting: mpsc::Receiver<Outbound>) {
         hub.metrics.batches_signed.add_one();
         let Some(broker) = hub.broker.get() else { continue };
         for ((to, kind), frame) in places.into_iter().zip(sealed) {
+            sosna_fault::passed("hub/publish");
             let sent = match to {
                 To::Device(device) => broker.publish_to_device(&device, kind, &frame, true).await,
                 To::Bootstrap(device) => broker.publish_to_bootstrap(&device, &frame).await,

@@ -71,6 +71,20 @@ pub fn has_turn(group: &str, test: &str, members: &[&str]) -> bool {
     false
 }
 
+/// Which `count` of so many have the turn now, one after the other from a place that goes by the commit; all of them where
+/// everything runs.
+#[must_use]
+pub fn some(group: &str, members: usize, count: usize) -> Vec<usize> {
+    if is_all() || count >= members {
+        return (0..members).collect();
+    }
+    let first = turn(&COMMIT, group, members);
+    // Far from each other: neighbours are alike.
+    let step = (members / count).max(1);
+    eprintln!("TURN {group}: at commit {} {count} of {members} from {first} on; {ALL}=1 runs all", short());
+    (0..count).map(|n| (first + n * step) % members).collect()
+}
+
 /// The place of the member that has the turn: the commit's hash by the group's name, so that groups do not go in step.
 fn turn(commit: &str, group: &str, members: usize) -> usize {
     // FNV-1a: no more than that every member shall come.
@@ -127,5 +141,8 @@ mod tests {
         assert!((0..5).all(|member| one.contains(&member) && other.contains(&member)));
         assert_ne!(one, other);
         assert_eq!(turn("abc", "one", 5), turn("abc", "one", 5));
+        assert_eq!(some("few", 3, 4), [0, 1, 2]);
+        let picked = some("many", 100, 4);
+        assert!(picked.len() == 4 && picked.iter().all(|place| *place < 100));
     }
 }

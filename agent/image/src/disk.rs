@@ -96,6 +96,7 @@ impl Disk {
         let write = || -> io::Result<()> {
             let mut file = File::create_new(&aside)?;
             file.write_all(&serde_json::to_vec(note)?)?;
+            sosna_fault::point("layers/sync-note")?;
             file.sync_all()?;
             publish(&aside, path)
         };
@@ -110,7 +111,9 @@ pub(crate) fn read_note<T: DeserializeOwned>(path: &Path) -> Option<T> {
 
 /// Renames what is already flushed to its place, and flushes the folder.
 pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<()> {
+    sosna_fault::point("layers/rename")?;
     fs::rename(from, to)?;
+    sosna_fault::point("layers/sync-folder")?;
     match to.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),

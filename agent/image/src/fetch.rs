@@ -210,6 +210,7 @@ async fn attempt(
     }
     let found = Digest::from_bytes(hash.finalize().into());
     if found == wanted.digest && wanted.size.is_none_or(|size| size == done) {
+        sosna_fault::point("layers/sync-blob").map_err(local)?;
         file.sync_all().await.map_err(local)?;
         return Ok(Attempt::Complete);
     }

@@ -27,8 +27,10 @@ fn put(path: &Path, content: &[u8], mode: u32, sync: bool) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&aside)?;
         file.write_all(content)?;
         if sync {
+            sosna_fault::point_of("runtime/sync", path)?;
             file.sync_all()?;
         }
+        sosna_fault::point_of("runtime/rename", path)?;
         fs::rename(&aside, path)?;
         if sync { sync_folder(folder) } else { Ok(()) }
     })();
@@ -40,6 +42,7 @@ fn put(path: &Path, content: &[u8], mode: u32, sync: bool) -> io::Result<()> {
 
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    sosna_fault::point("runtime/sync-folder")?;
     File::open(folder)?.sync_all()
 }
 

@@ -33,6 +33,7 @@ impl Program {
         let mut command = Command::new(sys::fd_path(self.0.as_fd()));
         command.arg0(shim::ARGV0).arg(mode).arg(folder).env_clear().current_dir("/");
         command.stdin(std::process::Stdio::null());
+        sosna_fault::pass_on(&mut command);
         command
     }
 }

@@ -198,6 +198,7 @@ impl Runtime {
         let messages = File::options().append(true).create(true).open(&log).at("open", &log)?;
         let mut command = self.0.program.shim(shim::RUN, task_dir);
         command.stdout(Stdio::piped()).stderr(messages);
+        sosna_fault::passed("runtime/spawn-shim");
         let mut child = tokio::process::Command::from(command)
             .spawn()
             .map_err(|e| failed(format!("could not be started: {e}")))?;
@@ -206,6 +207,7 @@ impl Runtime {
         let ready = timeout(Duration::from_secs(10), out.read_exact(&mut said)).await;
         let is_ready = matches!(ready, Ok(Ok(_))) && said == *shim::READY;
         if is_ready {
+            sosna_fault::passed("runtime/shim-ready");
             // Reaped whenever it ends; it lives on when we do not.
             drop(tokio::spawn(async move { child.wait().await }));
             return Ok(());
@@ -403,6 +405,7 @@ impl Runtime {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).at("remove", task_dir),
                 _ => {}
             }
+            sosna_fault::point("runtime/remove").at("remove", &task_dir)?;
             durable::remove_tree(&task_dir).at("remove", task_dir)?;
             this.0.ranges.release(&id)
         })

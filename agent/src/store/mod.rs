@@ -203,7 +203,10 @@ impl Store {
         let mut tx = Tx { inner, store: self, has_queued: false };
         let value = f(&mut tx)?;
         let has_queued = tx.has_queued;
+        sosna_fault::point("agent-store/commit")
+            .map_err(|error| StoreError::from(redb::StorageError::Io(error)))?;
         tx.inner.commit().map_err(StoreError::from)?;
+        sosna_fault::passed("agent-store/committed");
         if has_queued {
             self.queued.notify_one();
         }

@@ -180,6 +180,7 @@ impl Link {
     /// Hands a frame to the broker; with `at_least_once` it answers [`LinkEvent::Taken`].
     pub(crate) fn publish(&self, topic: &Topic, frame: Vec<u8>, at_least_once: bool) -> Result<(), Busy> {
         let qos = if at_least_once { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        sosna_fault::passed("agent/publish");
         self.client.try_publish(topic.text().as_str(), qos, false, frame).map_err(|_| Busy)
     }
 

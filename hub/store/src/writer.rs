@@ -179,8 +179,12 @@ async fn write_all(mut tx: Tx, mut queue: mpsc::Receiver<JobBox>) {
             });
         }
         if state.is_ok() {
-            state = tx.run(sqlx::query("COMMIT")).await.map(drop);
+            state = match sosna_fault::point("hub-store/commit") {
+                Ok(()) => tx.run(sqlx::query("COMMIT")).await.map(drop),
+                Err(error) => Err(StoreError::sql(sqlx::Error::Io(error))),
+            };
         }
+        sosna_fault::passed("hub-store/committed");
         if let Err(error) = &state {
             tracing::error!(
                 error = error as &dyn std::error::Error,

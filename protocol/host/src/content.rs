@@ -229,7 +229,9 @@ impl Incoming {
     /// # Errors
     /// [`FileError`].
     pub fn flush(&self) -> Result<(), FileError> {
-        self.file.sync_all().map_err(FileError::of("flush", &self.path))
+        sosna_fault::point("content/sync")
+            .and_then(|()| self.file.sync_all())
+            .map_err(FileError::of("flush", &self.path))
     }
 
     /// Keeps the content under the name that it has.
@@ -245,8 +247,11 @@ impl Incoming {
             file::create_folder(folder)?;
             file::sync_folder_of(folder)?;
         }
-        fs::rename(&self.path, &path).map_err(FileError::of("keep", &path))?;
+        sosna_fault::point("content/rename")
+            .and_then(|()| fs::rename(&self.path, &path))
+            .map_err(FileError::of("keep", &path))?;
         self.kept = true;
+        sosna_fault::point("content/sync-folder").map_err(FileError::of("flush the folder of", &path))?;
         file::sync_folder_of(&path)?;
         Ok(name)
     }

@@ -55,10 +55,14 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError>
         let _ = fs::remove_file(&aside);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
         file.write_all(bytes)?;
+        sosna_fault::point_of("file/sync", path)?;
         file.sync_all()
     })();
     written.map_err(FileError::of("write", &aside))?;
-    fs::rename(&aside, path).map_err(FileError::of("replace", path))?;
+    sosna_fault::point_of("file/rename", path)
+        .and_then(|()| fs::rename(&aside, path))
+        .map_err(FileError::of("replace", path))?;
+    sosna_fault::point_of("file/sync-folder", path).map_err(FileError::of("flush the folder of", path))?;
     sync_folder_of(path)
 }
 

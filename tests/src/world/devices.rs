@@ -103,6 +103,20 @@ impl World {
         self.agents[place].program = Some(program);
     }
 
+    /// Starts devices that have ended by themselves again, each by its token.
+    ///
+    /// # Panics
+    /// When a device cannot be started.
+    pub fn revive_agents(&mut self, tokens: &[String]) {
+        for (place, token) in tokens.iter().enumerate().take(self.agents.len()) {
+            let agent = &mut self.agents[place];
+            if agent.program.as_mut().is_none_or(|program| program.ended().is_some()) {
+                agent.program = None;
+                self.start_agent(place, Some(token));
+            }
+        }
+    }
+
     /// Runs a device that must give up by itself, in a folder of its own.
     #[must_use]
     pub fn try_agent(&self, name: &str, token: Option<&str>) -> Done {

@@ -61,6 +61,36 @@ impl World {
         self.settings.push((variable, value.to_owned()));
     }
 
+    /// Sets a variable of the environment of the hub's next start, and of nothing else.
+    pub fn set_hub_environment(&mut self, environment: &[(&str, String)]) {
+        self.hub_environment =
+            environment.iter().map(|(key, value)| ((*key).into(), value.clone())).collect();
+    }
+
+    /// Starts the hub, or a hub that has ended by itself, again and again until it serves.
+    ///
+    /// # Panics
+    /// When it does not within the test's time.
+    pub fn insist_on_hub(&mut self) {
+        let data = self.hub_data();
+        let running = data.join("running.json");
+        while self.hub_has_ended() || !running.is_file() {
+            assert!(self.has_time(), "the hub never serves:\n{}", self.hub_log());
+            if self.hub_has_ended() {
+                let _ = fs::remove_file(&running);
+                let mut command = self.hub_command(&data);
+                command.arg("serve").envs(self.hub_environment.iter().map(|(key, value)| (key, value)));
+                self.hub = Some(Program::start(&mut command, &self.dir().join("hub.log")));
+            }
+            self.rest();
+        }
+        self.admin = fs::read_to_string(data.join("admin.token")).unwrap().trim().to_owned();
+    }
+
+    fn hub_has_ended(&mut self) -> bool {
+        self.hub.as_mut().is_none_or(|hub| hub.ended().is_some())
+    }
+
     /// Starts the hub on `data` and waits until it serves.
     ///
     /// # Panics

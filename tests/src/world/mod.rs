@@ -50,6 +50,7 @@ pub struct World {
     host: &'static str,
     agents: Vec<Agent>,
     settings: Vec<(String, String)>,
+    hub_environment: Vec<(String, String)>,
     agent_settings: Vec<(String, String)>,
     admin: String,
     deadline: Instant,
@@ -75,6 +76,7 @@ impl World {
             host: "127.0.0.1",
             agents: Vec::new(),
             settings: Vec::new(),
+            hub_environment: Vec::new(),
             agent_settings: Vec::new(),
             admin: String::new(),
             deadline: Instant::now() + patience,
@@ -111,12 +113,13 @@ impl World {
     }
 
     /// Whether the test's time is not over yet.
-    fn has_time(&self) -> bool {
+    #[must_use]
+    pub fn has_time(&self) -> bool {
         Instant::now() < self.deadline
     }
 
     /// Until it is worth looking again.
-    fn rest(&self) {
+    pub fn rest(&self) {
         thread::sleep(LOOK * 2);
     }
 

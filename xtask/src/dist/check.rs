@@ -31,6 +31,9 @@ pub enum CheckError {
     /// It has one place in memory.
     #[error("it lies at the same place in memory at each start")]
     Fixed,
+    /// Tests could make it fail: it was compiled with debug assertions.
+    #[error("it has the switch by which tests let programs die (sosna-fault)")]
+    Faults,
     /// It does not start.
     #[error("it does not start")]
     Start(#[source] std::io::Error),
@@ -115,7 +118,14 @@ fn look(path: &Path, architecture: Architecture) -> Result<(), CheckError> {
         Architecture::Armv7 => parts::<FileHeader32<Endianness>>(&data, architecture, EM_ARM),
         Architecture::Aarch64 => parts::<FileHeader64<Endianness>>(&data, architecture, EM_AARCH64),
         Architecture::X86_64 => parts::<FileHeader64<Endianness>>(&data, architecture, EM_X86_64),
-    }
+    }?;
+    if has_faults(&data) { Err(CheckError::Faults) } else { Ok(()) }
+}
+
+/// Whether the variable by which tests let programs die is in it.
+fn has_faults(program: &[u8]) -> bool {
+    const SWITCH: &[u8] = b"SOSNA_FAULT_ONCE";
+    program.windows(SWITCH.len()).any(|bytes| bytes == SWITCH)
 }
 
 fn parts<H: FileHeader<Endian = Endianness>>(
@@ -143,6 +153,11 @@ fn parts<H: FileHeader<Endian = Endianness>>(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn a_program_with_the_switch_of_tests_is_known() {
+        assert!(has_faults(b"\x7fELF...SOSNA_FAULT_ONCE\0") && !has_faults(b"\x7fELF...SOSNA_FAUL"));
+    }
 
     #[test]
     fn what_asks_for_a_loader_is_not_static() {

@@ -191,6 +191,7 @@ fn complete(target: &Path, opaque: &[String], mode: OverlayMode) -> io::Result<(
             Err(errno) => return Err(errno.into()),
         }
     }
+    sosna_fault::point("layers/sync-unpacked")?;
     Ok(syncfs(&root)?)
 }
 

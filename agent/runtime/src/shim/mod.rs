@@ -186,6 +186,7 @@ fn say_ready() {
 
 /// Clears away what the container leaves and makes its end known.
 fn finish(request: &Request, record: &ExitRecord) -> i32 {
+    sosna_fault::passed("shim/sweep");
     sys::kill_children();
     let swept = sweep(&request.spec.id, request.enforcement.cgroups);
     let mut written = record.write(&request.task_dir);
@@ -204,6 +205,7 @@ fn finish(request: &Request, record: &ExitRecord) -> i32 {
         // Only when nothing of it runs any more may another container have its ids.
         let _ = request.ranges().release(&request.spec.id);
     }
+    sosna_fault::passed("shim/remove-state");
     let _ = crate::durable::remove_tree(&request.state_dir);
     i32::from(written.is_err())
 }

@@ -228,6 +228,7 @@ impl Copy<'_> {
             file.write_all(&chunk[..n])?;
             length += n as u64;
         }
+        sosna_fault::point("shim/sync-output")?;
         file.sync_all()?;
         self.bytes_left = self.bytes_left.saturating_sub(length);
         Ok(Some((length, hex(&hasher.finalize()))))

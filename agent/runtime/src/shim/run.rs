@@ -54,7 +54,9 @@ pub(super) fn container(
     if e.rootless {
         stage = stage.become_root(&[&request.data_dir, &request.state_dir])?;
     }
+    sosna_fault::passed("shim/create");
     let mut created = create::create(request, &stage)?;
+    sosna_fault::passed("shim/created");
     let limit = spec.limits.log_bytes;
     let log = |pipe, name: &str| {
         let path = request.task_dir.join(name);
@@ -67,7 +69,9 @@ pub(super) fn container(
     let started_at_ms = now_ms();
     let started = Instant::now();
     let pidfd = sys::pidfd(created.init).at("watch", spec.id.as_str())?;
+    sosna_fault::passed("shim/start");
     created.container.start()?;
+    sosna_fault::passed("shim/started");
     let mut watch = Watch {
         init: created.init,
         pidfd,
@@ -80,6 +84,7 @@ pub(super) fn container(
     };
     sys::drop_code_pages();
     let (end, clients) = watch.run();
+    sosna_fault::passed("shim/ended");
 
     let mut report = Vec::new();
     let _ = created.report.read_to_end(&mut report);

@@ -20,7 +20,10 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CaError 
 
 fn sync_folder_of(path: &Path) -> Result<(), CaError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))
+    sosna_fault::point_of("ca/sync-folder", path)
+        .and_then(|()| File::open(folder))
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed("sync", folder))
 }
 
 pub(super) fn make_folder(path: &Path) -> Result<(), CaError> {
@@ -41,6 +44,7 @@ fn write_aside(path: &Path, text: &str) -> Result<PathBuf, CaError> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
         file.write_all(text.as_bytes())?;
+        sosna_fault::point_of("ca/sync", path)?;
         file.sync_all()
     };
     write().map_err(failed("write", &aside))?;
@@ -51,7 +55,7 @@ fn write_aside(path: &Path, text: &str) -> Result<PathBuf, CaError> {
 pub(super) fn write_new(path: &Path, text: &str) -> Result<(), CaError> {
     let aside = write_aside(path, text)?;
     // A link, unlike a rename, refuses to replace.
-    let linked = fs::hard_link(&aside, path);
+    let linked = sosna_fault::point_of("ca/link", path).and_then(|()| fs::hard_link(&aside, path));
     fs::remove_file(&aside).map_err(failed("remove", &aside))?;
     match linked {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -70,7 +74,9 @@ pub(super) fn copy_over(from: &Path, to: &Path) -> Result<(), CaError> {
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), CaError> {
-    fs::rename(from, to).map_err(failed("rename", from))?;
+    sosna_fault::point_of("ca/rename", to)
+        .and_then(|()| fs::rename(from, to))
+        .map_err(failed("rename", from))?;
     sync_folder_of(to)
 }
 

@@ -1,0 +1,216 @@
+//! A whole job for each point at which something is made durable, sent, or done to a container (`sosna-fault`): the process
+//! dies there, or the step fails. Whatever it is, the job ends well, the books balance, and nothing is left behind.
+//!
+//! A life without faults notes the points first. A run tries a few of them, by the commit; all with `SOSNA_TEST_ALL=1`.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use sosna_tests::{
+    books::{items, text},
+    opening::prepare,
+    world::{Person, World},
+};
+use xtask::rotation;
+
+/// So many faults a run, where it does not run all.
+const TRIED: usize = 4;
+const TEST: &str = "a_job_survives_every_fault";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Program {
+    Hub,
+    Agents,
+}
+
+#[derive(Debug, Clone)]
+struct Fault {
+    program: Program,
+    point: String,
+    passage: u32,
+    what: &'static str,
+}
+
+/// How often a process passed each point, as far as it notes that.
+type Points = BTreeMap<(Program, String), u32>;
+
+#[test]
+fn a_job_survives_every_fault() {
+    let Some((noted, _)) = life(None) else { return };
+    assert!(noted.len() > 20, "there are more points than these: {noted:?}");
+    let faults: Vec<Fault> = noted
+        .iter()
+        // At its first passage, and at a late one.
+        .flat_map(|(place, count)| {
+            [1, *count].into_iter().take(if *count > 1 { 2 } else { 1 }).map(move |n| (place, n))
+        })
+        .flat_map(|((program, point), passage)| {
+            let fault = move |what| Fault { program: *program, point: point.clone(), passage, what };
+            ["kill", "fail"].map(fault)
+        })
+        // Where nothing can fail, dying is all that can happen.
+        .filter(|fault| fault.what == "kill" || can_fail(&fault.point))
+        .collect();
+    let chosen = rotation::some("faults", faults.len(), TRIED);
+    let mut met = 0;
+    for place in &chosen {
+        let Fault { program, point, passage, what } = &faults[*place];
+        let began = Instant::now();
+        let Some((_, is_met)) = life(Some(&faults[*place])) else { return };
+        met += usize::from(is_met);
+        let came = if is_met { "survived" } else { "did not come about" };
+        eprintln!("FAULT {program:?} {point}@{passage} {what}: {came} in {:.1?}", began.elapsed());
+        assert!(is_met || *passage > 1, "each life passes {point} once");
+    }
+    eprintln!("{met} of {} faults at {} points came about, and were survived", faults.len(), noted.len());
+    assert!(met * 2 > chosen.len(), "most late passages are passed again");
+}
+
+/// Steps that return an error; the others are moments.
+fn can_fail(point: &str) -> bool {
+    let steps = ["sync", "rename", "link", "hub-store/commit", "agent-store/commit", "runtime/remove"];
+    steps.iter().any(|step| point.contains(step)) && !point.ends_with("committed")
+}
+
+/// A hub and two devices from nothing to a job that has ended; the points that were passed, and whether the fault came about.
+/// `None` where it cannot run here.
+fn life(fault: Option<&Fault>) -> Option<(Points, bool)> {
+    let (mut world, image) = prepare(TEST, Duration::from_secs(90))?;
+    let folder = world.dir().to_owned();
+    let environment = |program: Program| {
+        let list = folder.join(format!("{program:?}.points"));
+        let mut environment = vec![("SOSNA_FAULT_LIST", list.display().to_string())];
+        if let Some(fault) = fault.filter(|fault| fault.program == program) {
+            environment.push(("SOSNA_FAULT", format!("{}@{}={}", fault.point, fault.passage, fault.what)));
+            environment.push(("SOSNA_FAULT_ONCE", folder.join("met").display().to_string()));
+        }
+        environment
+    };
+    world.set_hub("times.ask_again_ms", "500");
+    world.set_hub_environment(&environment(Program::Hub));
+    world.insist_on_hub();
+    let mut told = Told { world, tokens: Vec::new() };
+    let alice = told.buyer();
+    let owners: Vec<_> = ["one", "two"].iter().map(|owner| told.token(owner)).collect();
+    let own = environment(Program::Agents);
+    let own: Vec<_> = own.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    for token in owners {
+        told.world.add_agent(&token, &own);
+        told.tokens.push(token);
+    }
+    let line =
+        ["run", "--detach", "--verify", "replicate:2", "--memory", "64M", "--disk", "8M", "--output", "/out"];
+    let command = ["--", "sh", "-c", "mkdir -p /out && echo result > /out/file && echo said"];
+    let line = [&line[..], &[&image], &command[..]].concat();
+    told.insist(&alice, &line);
+    told.until("every job's end", |told| {
+        let jobs = told.ask(&alice, &["jobs"])?;
+        let jobs = items(&jobs["jobs"]);
+        (!jobs.is_empty() && jobs.iter().all(|job| text(&job["state"]) == "succeeded")).then_some(())
+    });
+    let met = folder.join("met");
+    if fault.is_some() {
+        // What comes late may come a little later still.
+        let end = Instant::now() + Duration::from_secs(5);
+        told.until("the fault", |_| (met.exists() || Instant::now() > end).then_some(()));
+    }
+    // From now on it does not come about any more.
+    let is_met = fs::OpenOptions::new().write(true).create_new(true).open(&met).is_err();
+    // What died with it is started again before the books are asked for.
+    told.until("everybody back", |told| {
+        let devices = told.ask(&told.world.admin(), &["devices"])?;
+        items(&devices["devices"]).iter().all(|device| device["online"] == true).then_some(())
+    });
+    told.world.assert_books();
+    let mut by_process: BTreeMap<(Program, &str), u32> = BTreeMap::new();
+    let notes = [Program::Hub, Program::Agents]
+        .map(|program| (program, fs::read_to_string(folder.join(format!("{program:?}.points"))).unwrap()));
+    for (program, text) in &notes {
+        text.lines().for_each(|line| *by_process.entry((*program, line)).or_default() += 1);
+    }
+    let mut points = Points::new();
+    for ((program, line), count) in by_process {
+        let (point, _) = line.rsplit_once(' ').unwrap();
+        let most = points.entry((program, point.to_owned())).or_default();
+        *most = count.max(*most);
+    }
+    assert_whole_files(&folder);
+    told.world.finish();
+    Some((points, is_met))
+}
+
+/// Nothing half-written: what was written aside is gone, or was never in use.
+fn assert_whole_files(folder: &Path) {
+    for place in ["a0", "a1"] {
+        let data = folder.join(place);
+        let enrolment = fs::read(data.join("enrolment.json")).unwrap();
+        let _: Value = serde_json::from_slice(&enrolment).unwrap();
+    }
+}
+
+/// A world in which anything may have to be said twice.
+struct Told {
+    world: World,
+    tokens: Vec<String>,
+}
+
+impl Told {
+    /// Starts again what has ended, and looks, until something is so.
+    #[track_caller]
+    fn until<T>(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> Option<T>) -> T {
+        loop {
+            self.world.insist_on_hub();
+            let tokens = self.tokens.clone();
+            self.world.revive_agents(&tokens);
+            if let Some(found) = is_so(self) {
+                return found;
+            }
+            assert!(self.world.has_time(), "never came: {what}");
+            self.world.rest();
+        }
+    }
+
+    /// A command that may have to be given again: its answer.
+    #[track_caller]
+    fn insist(&mut self, who: &Person, arguments: &[&str]) -> String {
+        self.until(&arguments.join(" "), |told| {
+            let done = told.world.cli(who, arguments);
+            (done.code == Some(0)).then(|| done.ok().to_owned())
+        })
+    }
+
+    /// The answer in JSON, if there is one now.
+    fn ask(&self, who: &Person, arguments: &[&str]) -> Option<Value> {
+        let arguments: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
+        let done = self.world.cli(who, &arguments);
+        (done.code == Some(0)).then(|| serde_json::from_str(done.ok()).unwrap())
+    }
+
+    /// A buyer with credit. Each attempt has a name of its own: the one before may have been heard.
+    fn buyer(&mut self) -> Person {
+        let mut attempt = 0;
+        self.until("a buyer with credit", |told| {
+            attempt += 1;
+            let name = format!("alice{attempt}");
+            let buyer = told.world.try_buyer(&name)?;
+            let admin = told.world.admin();
+            (told.world.cli(&admin, &["ledger", "credit", &name, "100"]).code == Some(0)).then_some(buyer)
+        })
+    }
+
+    fn token(&mut self, owner: &str) -> String {
+        let key = self.world.dir().join(format!("{owner}.key"));
+        let key = key.to_str().unwrap().to_owned();
+        let admin = self.world.admin();
+        let address = self.insist(&admin, &["owner", "key", "--key", &key]);
+        let token = self.insist(&admin, &["owner", "delegate", "--key", &key, "--uses", "1"]);
+        self.insist(&admin, &["owner", "admit", &address]);
+        token
+    }
+}
