@@ -140,13 +140,13 @@ fn life(fault: Option<&Fault>) -> Option<(Points, bool)> {
         let most = points.entry((program, point.to_owned())).or_default();
         *most = count.max(*most);
     }
-    assert_whole_files(&folder);
+    assert_enrolled(&folder);
     told.world.finish();
     Some((points, is_met))
 }
 
-/// Nothing half-written: what was written aside is gone, or was never in use.
-fn assert_whole_files(folder: &Path) {
+/// Each device has its enrolment, whole.
+fn assert_enrolled(folder: &Path) {
     for place in ["a0", "a1"] {
         let data = folder.join(place);
         let enrolment = fs::read(data.join("enrolment.json")).unwrap();

@@ -408,7 +408,7 @@ impl Inbox<'_> {
                     match voucher {
                         Voucher::Better { above: more } => {
                             tx.put_voucher(&issue.statement, payload)?;
-                            // Amounts below 2^128 that the hub has signed for: their sum is one of them.
+                            // It is a part of the voucher's own amount, and so no larger than any can be.
                             tx.set_above_receipts(above.checked_add(more).unwrap_or(above))?;
                         }
                         Voucher::Earlier { due } => {

@@ -33,7 +33,7 @@ fn main() {
     let mut bench = Bench::new();
     bench.start();
     let idle = bench.memory();
-    figure("idle hub RSS", idle.rss, "MiB");
+    figure("idle hub RSS", idle, "MiB");
     let crowds: Vec<_> = CROWDS.into_iter().filter(|crowd| *crowd <= most).collect();
     for crowd in &crowds {
         bench.hold(&runtime, *crowd, idle, Some(crowd) == crowds.last());
@@ -47,11 +47,6 @@ fn figure(metric: &str, value: f64, unit: &str) {
     let line = json!({ "metric": metric, "value": value, "unit": unit });
     println!("{line}");
     std::io::stdout().flush().unwrap();
-}
-
-#[derive(Clone, Copy)]
-struct Memory {
-    rss: f64,
 }
 
 struct Bench {
@@ -146,13 +141,11 @@ impl Bench {
             .to_vec()
     }
 
-    fn memory(&self) -> Memory {
+    /// What of the hub is in memory, in MiB.
+    fn memory(&self) -> f64 {
         let status = self.proc("status");
-        let of = |name: &str| -> f64 {
-            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
-        };
-        Memory { rss: of("VmRSS:") }
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     }
 
     fn proc(&self, name: &str) -> String {
@@ -184,7 +177,7 @@ impl Bench {
     }
 
     /// A crowd enrols, connects and stays; the last one is also cut off by a restart of the hub, and comes back.
-    fn hold(&mut self, runtime: &Runtime, crowd: usize, idle: Memory, is_last: bool) {
+    fn hold(&mut self, runtime: &Runtime, crowd: usize, idle: f64, is_last: bool) {
         let population = Population { devices: crowd, seed: crowd as u64, ..Population::default() };
         let settings = Settings { verifies: false, ..Settings::new(self.tokens(crowd), population) };
         let (began, cpu) = (Instant::now(), self.cpu());
@@ -199,7 +192,7 @@ impl Bench {
         );
         sleep(SETTLE);
         let (memory, cpu) = (self.memory(), self.cpu());
-        figure(&format!("{crowd} devices: RSS each"), (memory.rss - idle.rss) * 1024.0 / crowd as f64, "KiB");
+        figure(&format!("{crowd} devices: RSS each"), (memory - idle) * 1024.0 / crowd as f64, "KiB");
         sleep(Duration::from_secs(10));
         figure(
             &format!("{crowd} devices: idle load, a beat in 10 s each"),

@@ -80,10 +80,8 @@ pub(crate) struct Device {
     voucher: Option<Statement>,
     /// By how much it is above all receipts that vouchers have named.
     above: Amount,
-    /// By assignment: what the hub has promised, and the digest of the receipt. Until a voucher names it.
+    /// By assignment, until a voucher names it: the digest of the receipt, and the price.
     receipts: BTreeMap<AssignmentId, (Hash, Amount)>,
-    /// All that verdicts have promised.
-    owed: Amount,
 }
 
 // === impl Device ===
@@ -113,7 +111,6 @@ impl Device {
             voucher: None,
             above: Amount::ZERO,
             receipts: BTreeMap::new(),
-            owed: Amount::ZERO,
         }
     }
 
@@ -408,7 +405,6 @@ impl Device {
             acts.push(Act::Tell(Event::Breach(Breach::Owed)));
         }
         if is_paid {
-            self.owed = self.owed.checked_add(verdict.owed).unwrap_or(self.owed);
             acts.push(Act::Tell(Event::Owed(verdict.owed)));
         } else {
             self.receipts.remove(&verdict.assignment);

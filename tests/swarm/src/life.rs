@@ -1,7 +1,7 @@
 //! One device from its enrolment on: sessions, absences, uploads, until the swarm ends.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -188,7 +188,7 @@ impl Life {
         link.subscribe(self.device.address(), &KINDS).await?;
         let greeted = Instant::now();
         let greeting = self.device.greet();
-        let mut session = Session { link, sent: Vec::new(), uploads: JoinSet::new(), enrolled };
+        let mut session = Session { link, sent: VecDeque::new(), uploads: JoinSet::new(), enrolled };
         self.send(&mut session, greeting).await?;
         if self.device.profile.conduct == Conduct::Replayer {
             for old in std::mem::take(&mut self.last_sent) {
@@ -197,6 +197,7 @@ impl Life {
         }
         let leaves = self.stay().map(|stay| TokioInstant::now() + stay);
         let mut next_ping = TokioInstant::now() + PING;
+        let greeted_by = TokioInstant::now() + PATIENCE;
         loop {
             let due_ms = self.device.next_due_ms();
             let due = TokioInstant::from_std(shared.began + Duration::from_millis(due_ms.min(FAR_MS)));
@@ -253,7 +254,7 @@ impl Life {
                     session.link.close().await;
                     return Err(End::Over);
                 }
-                () = sleep(PATIENCE), if !*is_online => return Err(End::NoAnswer),
+                () = sleep_until(greeted_by), if !*is_online => return Err(End::NoAnswer),
             }
         }
     }
@@ -294,7 +295,7 @@ impl Life {
 struct Session<'a> {
     link: Link,
     /// When what the broker has not acknowledged was sent, oldest first: it acknowledges in order.
-    sent: Vec<Instant>,
+    sent: VecDeque<Instant>,
     uploads: JoinSet<Option<AssignmentId>>,
     enrolled: &'a Enrolled,
 }
@@ -307,14 +308,14 @@ impl Session<'_> {
     async fn publish(&mut self, device: &Device, sealed: Sealed) -> Result<(), End> {
         let is_reliable = !matches!(sealed.kind, Kind::Beat | Kind::Log);
         if is_reliable {
-            self.sent.push(Instant::now());
+            self.sent.push_back(Instant::now());
         }
         Ok(self.link.publish(&Topic::up(device.address(), sealed.kind), sealed.frame, is_reliable).await?)
     }
 
     fn taken(&mut self, tally: &Tally) {
-        if !self.sent.is_empty() {
-            tally.took(Span::Publish, self.sent.remove(0).elapsed());
+        if let Some(sent) = self.sent.pop_front() {
+            tally.took(Span::Publish, sent.elapsed());
         }
     }
 
