@@ -23,8 +23,9 @@ use crate::enforcement::DiskMethod;
 const SMALL: u64 = 4 << 20;
 /// Inodes that ext4 and overlayfs use themselves.
 const OWN_INODES: u64 = 24;
-/// Blocks of ext4 that may be left when it refuses: programs write up to a MiB at once.
-const SLACK: u64 = 256;
+/// Blocks of ext4 that may be left when it refuses: programs write up to a MiB at once, which is taken whole or not at
+/// all (large folios), and so are the blocks that would say where it lies.
+const SLACK: u64 = 256 + 32;
 
 /// A mounted scratch.
 #[derive(Debug)]

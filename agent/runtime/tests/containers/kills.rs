@@ -26,7 +26,7 @@ pub(crate) const ALL: &[crate::Case] = &[
 ];
 
 /// The shim of a container, by its command line.
-fn shim_of(env: &Env, spec: &ContainerSpec) -> Pid {
+pub(crate) fn shim_of(env: &Env, spec: &ContainerSpec) -> Pid {
     let dir = env.runtime.task_dir(&spec.id);
     let found = processes(&format!("sosna-shim\0run\0{}", dir.display()));
     // Until it executes its program, a container's init looks like the shim that it was cloned from.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod attacks;
 mod cases;
 mod kills;
 mod oci;
@@ -133,6 +134,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let filter = args.find(|a| !a.starts_with('-'));
     match filter.as_deref() {
+        Some("as-attack") => attacks::main(&args.collect::<Vec<_>>()),
         Some("as-probe") => return probe::main(&args.collect::<Vec<_>>()),
         Some("as-agent") => return kills::agent(&args.collect::<Vec<_>>()),
         Some("as-rootless") => return kills::rootless(&args.collect::<Vec<_>>()),
@@ -150,7 +152,7 @@ fn main() -> ExitCode {
     let env = Env::new(folder.path());
     eprintln!("enforced here: {:?}", env.runtime.enforcement());
     let (mut failed, mut passed) = (Vec::new(), 0);
-    for (name, test) in cases::ALL.iter().chain(kills::ALL).chain(oci::ALL) {
+    for (name, test) in cases::ALL.iter().chain(kills::ALL).chain(oci::ALL).chain(attacks::ALL) {
         if filter.as_ref().is_some_and(|f| !name.contains(f.as_str())) {
             continue;
         }

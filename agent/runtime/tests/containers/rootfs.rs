@@ -8,9 +8,9 @@ use std::{
     process::Command,
 };
 
-const PROGRAMS: [&str; 21] = [
-    "cat", "chmod", "dd", "env", "grep", "head", "id", "ln", "ls", "mkdir", "mkfifo", "mount", "rm", "sh",
-    "sleep", "stat", "touch", "true", "unshare", "yes", "readlink",
+const PROGRAMS: [&str; 22] = [
+    "cat", "chmod", "dd", "env", "grep", "head", "id", "ln", "ls", "mkdir", "mkfifo", "mount", "rm",
+    "setsid", "sh", "sleep", "stat", "touch", "true", "unshare", "yes", "readlink",
 ];
 
 /// Makes both layers below `folder`, bottom first.
