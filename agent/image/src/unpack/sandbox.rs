@@ -10,8 +10,9 @@ use landlock::{
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::{
+    fs::{Gid, Uid},
     process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit},
-    thread::{self, CapabilitySet, CapabilitySets, UnshareFlags},
+    thread::{self, CapabilitySet, CapabilitySets, UnshareFlags, set_thread_groups as set_groups},
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,8 @@ pub enum Wall {
     Rlimits,
     /// A network namespace of its own, with nothing in it.
     Network,
+    /// A user of its own, so that nothing on this machine is the unpacker's but what it makes.
+    User,
     /// Only the capabilities that unpacking needs, and no way to others.
     Capabilities,
     /// Setuid programs give nothing (also needed by the next two).
@@ -34,6 +37,10 @@ pub enum Wall {
     /// Only the system calls that unpacking needs; device nodes only as whiteouts.
     Seccomp,
 }
+
+/// The unpacker's user and group: below all ranges that containers are given by default, above what people and
+/// services have.
+const USER: u32 = (1 << 30) - 1;
 
 /// How far the sandbox could be built.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +90,7 @@ pub fn enter(folder: impl AsFd, limits: &Limits) -> SandboxReport {
     let mut report = SandboxReport::default();
     report.note(Wall::Rlimits, rlimits(limits).map_err(|e| e.to_string()));
     report.note(Wall::Network, network().map_err(|e| e.to_string()));
+    report.note(Wall::User, user().map_err(|e| e.to_string()));
     report.note(Wall::Capabilities, capabilities().map_err(|e| e.to_string()));
     report.note(Wall::NoNewPrivileges, thread::set_no_new_privs(true).map_err(|e| e.to_string()));
     report.note(Wall::Landlock, file_system(folder));
@@ -107,10 +115,25 @@ fn network() -> io::Result<()> {
     unsafe { thread::unshare_unsafe(kinds) }.map_err(io::Error::from)
 }
 
+/// Becomes a user that owns nothing, and keeps what it has been permitted to do until the next wall takes it away.
+fn user() -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(USER), Gid::from_raw(USER));
+    // Groups first: they need what the user loses.
+    set_groups(&[])?;
+    thread::set_thread_res_gid(gid, gid, gid)?;
+    thread::set_keep_capabilities(true)?;
+    let became = thread::set_thread_res_uid(uid, uid, uid);
+    thread::set_keep_capabilities(false)?;
+    Ok(became?)
+}
+
 fn capabilities() -> io::Result<()> {
     let had = thread::capabilities(None)?;
     let keep = had.permitted & needed();
     if had.permitted.contains(CapabilitySet::SETPCAP) {
+        // Becoming another user has put it to rest.
+        let awake = CapabilitySets { effective: had.permitted, ..had };
+        thread::set_capabilities(None, awake)?;
         // The kernel's list may be longer than this crate's: ask for every number.
         for capability in (0..64).map(|n| CapabilitySet::from_bits_retain(1 << n)) {
             if !keep.contains(capability)

@@ -231,6 +231,11 @@ impl<'a> Tree<'a> {
             so_far = join(&so_far, name);
             if self.make_folder(&folder, name, &so_far)? {
                 self.charge(4096)?;
+                if self.owners {
+                    let root = (Some(Uid::ROOT), Some(Gid::ROOT));
+                    fs::chownat(&folder, name, root.0, root.1, AtFlags::SYMLINK_NOFOLLOW)
+                        .map_err(|e| failed("setting the owner of", &so_far, e))?;
+                }
                 self.done.implied_directories += 1;
                 self.folders.insert(so_far.clone(), (0o755, (0, 0)));
             }

@@ -172,6 +172,10 @@ fn everything_that_a_layer_may_hold() -> Ran {
     if is_root() {
         assert_eq!((stat("tmp/owned").uid(), stat("tmp/owned").gid()), (1234, 70_000));
         assert_eq!(stat("noted").uid(), 99_999);
+        // Nothing is the unpacker's own, whoever that is.
+        for path in ["implied", "implied/by", "implied/by/path", "abs", "pipe", "marked"] {
+            assert_eq!((stat(path).uid(), stat(path).gid()), (0, 0), "{path}");
+        }
     }
     assert!(image.size_bytes > 4096 * 10 && image.size_bytes < 1 << 20, "{}", image.size_bytes);
     Ran::Passed

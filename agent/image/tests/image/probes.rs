@@ -4,7 +4,10 @@
 use std::{
     fs,
     net::TcpListener,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::Path,
     process::{Command, Stdio},
 };
@@ -78,6 +81,8 @@ fn probe_sandbox() -> ! {
         ("rename", fs::rename("inside", "renamed").is_ok()),
         ("change folder", std::env::set_current_dir("/").is_ok()),
         ("set-uid to another", rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(1)).is_ok()),
+        ("be root", fs::metadata("inside").is_ok_and(|made| made.uid() == 0 || made.gid() == 0)),
+        ("become root", rustix::thread::set_thread_uid(rustix::fs::Uid::ROOT).is_ok()),
         ("all memory", Vec::<u8>::new().try_reserve_exact(1 << 30).is_ok()),
     ];
     println!("{}", serde_json::to_string(&(report, done)).unwrap());
@@ -98,6 +103,7 @@ fn the_sandbox_holds() -> Ran {
         // Named exceptions where a wall cannot stand on this machine; everything else must hold.
         let excused = match what.as_str() {
             "read /etc/passwd" | "write /tmp" | "list /proc" | "write outside" => !standing(Wall::Landlock),
+            "be root" => !standing(Wall::User),
             "all memory" => !standing(Wall::Rlimits),
             _ => !standing(Wall::Seccomp),
         };
@@ -107,7 +113,7 @@ fn the_sandbox_holds() -> Ran {
             assert!(!succeeded, "{what} ({report})");
         }
     }
-    assert_eq!(done.len(), 20);
+    assert_eq!(done.len(), 22);
     assert!(!folder.path().join("outside").exists());
     if report.missing.is_empty() { Ran::Passed } else { Ran::Skipped(format!("in part: {report}")) }
 }
@@ -117,7 +123,7 @@ fn the_unpacker_reports_its_sandbox() -> Ran {
     assert!(scene.store.sandbox().is_none());
     ensure(&scene, &Recipe::of([Layer::new().file("f", b"x").tar()])).unwrap();
     let report = scene.store.sandbox().unwrap();
-    assert_eq!(report.standing.len() + report.missing.len(), 6, "{report}");
+    assert_eq!(report.standing.len() + report.missing.len(), 7, "{report}");
     for wall in [Wall::Rlimits, Wall::Capabilities, Wall::NoNewPrivileges] {
         assert!(report.standing.contains(&wall), "{report}");
     }
