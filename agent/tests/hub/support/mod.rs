@@ -160,13 +160,18 @@ impl ScriptedHub {
         self.seal_as(&key, device, message)
     }
 
-    pub fn seal_as<M: Message>(&mut self, signer: &IdentityKey, device: Address, message: &M) -> Vec<u8> {
+    /// A counter that no other frame has.
+    pub const fn next_counter(&mut self) -> u64 {
         self.counter += 1;
+        self.counter
+    }
+
+    pub fn seal_as<M: Message>(&mut self, signer: &IdentityKey, device: Address, message: &M) -> Vec<u8> {
         let meta = Meta {
             sender: signer.address(),
             audience: device,
             epoch: 1,
-            counter: self.counter,
+            counter: self.next_counter(),
             expires_ms: now_ms() + 600_000,
         };
         sosna_host::seal::one(signer, meta, sosna_host::seal::body(message).unwrap()).unwrap()

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod hostile;
 mod support;
 
 use std::{path::Path, time::Duration};
