@@ -34,13 +34,13 @@ pub type MoveMachine = fn(u64) -> std::io::Result<()>;
 // === impl DeviceClock ===
 
 impl DeviceClock {
-    /// The operating system's clock, raised to the last saved time where it lags behind. `machine` moves the machine's
-    /// clock once a hub has told the time; containers see that one.
+    /// The machine's clock, raised to the last saved time where it lags behind. `machine` moves the machine's clock once
+    /// a hub has told the time; containers see that one.
     #[must_use]
-    pub fn new(saved_ms: Option<u64>, machine: Option<MoveMachine>) -> Self {
+    pub fn new(system: SystemClock, saved_ms: Option<u64>, machine: Option<MoveMachine>) -> Self {
         let floor = saved_ms.unwrap_or(0).max(NOT_BEFORE_MS);
         let clock = Self(Arc::new(Inner {
-            system: SystemClock::default(),
+            system,
             floor_ms: AtomicU64::new(floor),
             trusted: AtomicBool::new(false),
             machine,
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn time_never_falls_below_what_was_saved() {
         let far = NOT_BEFORE_MS + 400 * 24 * 3_600_000;
-        let clock = DeviceClock::new(Some(far), None);
+        let clock = DeviceClock::new(SystemClock::default(), Some(far), None);
         assert!(clock.now_ms() >= far);
         assert_eq!(clock.trusted_ms(), None);
         assert!(clock.for_tls().is_none());

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 use sosna_host::{
-    clock::Clock as _,
+    clock::{Clock as _, SharedClock, SystemClock},
     content::ContentStore,
     file::{self, FileError},
     identity::IdentityError,
@@ -63,11 +63,13 @@ pub type WrapRuntime = Box<dyn FnOnce(Arc<dyn ContainerRuntime>) -> Arc<dyn Cont
 pub struct Hooks {
     /// Stands between the agent and the runtime.
     pub runtime: Option<WrapRuntime>,
+    /// Stands in the place of the machine's clock.
+    pub clock: Option<SharedClock>,
 }
 
 impl std::fmt::Debug for Hooks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hooks").field("runtime", &self.runtime.is_some()).finish()
+        f.debug_struct("Hooks").field("runtime", &self.runtime.is_some()).field("clock", &self.clock).finish()
     }
 }
 
@@ -221,14 +223,15 @@ async fn start(
     stopped: watch::Receiver<bool>,
 ) -> Result<Running, AgentError> {
     let data = &config.data;
-    let lock = FolderLock::take(data)?;
+    let lock = FolderLock::take_soon(data)?;
     let mut ballast = Ballast::of(data);
     ballast.spend_if_full();
     ballast.lay_if_roomy();
     let keys = Keys::load_or_create(data)?;
     let store = Arc::new(Store::open(data, keys.identity.clone())?);
     let system = System::new(&config.system);
-    let clock = DeviceClock::new(store.saved_time()?, system.clock());
+    let machine = hooks.clock.clone().map_or_else(SystemClock::default, SystemClock::over);
+    let clock = DeviceClock::new(machine, store.saved_time()?, system.clock());
     if !config.payout_to.is_empty() {
         payee::set(&store, &Address::of_person(&config.payout_to)?)?;
     }

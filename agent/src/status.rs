@@ -6,7 +6,7 @@ use std::{
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -316,22 +316,33 @@ fn checksummed(address: &Address) -> String {
     address.checksummed().as_str().to_owned()
 }
 
+/// How long an agent that starts may take until it answers.
+const STARTING: Duration = Duration::from_secs(5);
+
 /// Asks the agent of a data folder, or reads its files where none is running.
 ///
 /// # Errors
 /// [`StatusError`].
 pub fn ask(data: &Path) -> Result<Report, StatusError> {
-    match ask_running(data) {
-        Err(StatusError::Silent { source, .. })
-            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
-        answered => return answered,
-    }
     let no_data = || StatusError::NoData { path: data.display().to_string() };
-    if !data.is_dir() {
-        return Err(no_data());
-    }
-    let key = IdentityKey::load(&key_path(data))?.ok_or_else(no_data)?;
-    let _lock = FolderLock::take(data)?;
+    let until = Instant::now() + STARTING;
+    let (key, _lock) = loop {
+        match ask_running(data) {
+            Err(StatusError::Silent { source, .. })
+                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
+            answered => return answered,
+        }
+        if !data.is_dir() {
+            return Err(no_data());
+        }
+        let key = IdentityKey::load(&key_path(data))?.ok_or_else(no_data)?;
+        match FolderLock::take(data) {
+            Ok(lock) => break (key, lock),
+            // It is starting, and answers in a moment.
+            Err(LockError::Held { .. }) if Instant::now() < until => std::thread::sleep(STARTING / 50),
+            Err(error) => return Err(error.into()),
+        }
+    };
     let mut report = if data.join("agent.redb").exists() {
         let store = Store::open(data, key.clone())?;
         let tasks = store.open_tasks()?;

@@ -4,12 +4,15 @@
 pub mod books;
 pub mod chain;
 pub mod guest;
+pub mod held;
 pub mod image;
 pub mod leaks;
+pub mod lives;
 pub mod node;
 pub mod opening;
 pub mod program;
 pub mod registry;
 pub mod secrets;
+pub mod time;
 mod work;
 pub mod world;

@@ -54,6 +54,12 @@ impl Program {
         Self { child, log: log.to_path_buf() }
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has printed, since the first start with this log.
     #[must_use]
     pub fn said(&self) -> String {

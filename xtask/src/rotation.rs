@@ -24,7 +24,8 @@ static COMMIT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Whether everything is to run, and nothing takes turns.
-fn is_all() -> bool {
+#[must_use]
+pub fn is_all() -> bool {
     std::env::var_os(ALL).is_some_and(|value| value == "1")
 }
 

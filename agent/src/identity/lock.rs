@@ -4,10 +4,15 @@ use std::{
     fs::{File, OpenOptions},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    time::{Duration, Instant},
 };
 
 use nix::fcntl::{Flock, FlockArg};
 use sosna_host::file::{self, FileError};
+
+/// How long a command has the folder that only looks into it, and more.
+const MOMENT: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The folder is this process's until the value is dropped, or the process is gone.
 #[derive(Debug)]
@@ -30,6 +35,21 @@ pub enum LockError {
 // === impl FolderLock ===
 
 impl FolderLock {
+    /// The same as [`FolderLock::take`], but waits for a moment: whoever asks for a device's status while no agent runs
+    /// has the folder for as long as that takes, and must not keep an agent from starting. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn take_soon(data: &Path) -> Result<Self, LockError> {
+        let until = Instant::now() + MOMENT;
+        loop {
+            match Self::take(data) {
+                Err(LockError::Held { .. }) if Instant::now() < until => std::thread::sleep(LOOK),
+                taken => return taken,
+            }
+        }
+    }
+
     /// Makes the folder where it is missing, and takes it.
     ///
     /// # Errors
@@ -62,5 +82,17 @@ mod tests {
         assert!(second.to_string().contains("in use"), "{second}");
         drop(first);
         FolderLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn whoever_only_looks_keeps_no_agent_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let looking = FolderLock::take(dir.path()).unwrap();
+        let path = dir.path().to_owned();
+        let agent = std::thread::spawn(move || FolderLock::take_soon(&path));
+        std::thread::sleep(LOOK * 4);
+        drop(looking);
+        let _held = agent.join().unwrap().unwrap();
+        assert!(matches!(FolderLock::take_soon(dir.path()), Err(LockError::Held { .. })));
     }
 }

@@ -15,9 +15,11 @@ pub trait Clock: Send + Sync + Debug {
 /// A clock that many parts share.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The operating system's clock, moved by an offset that a hub's signed time has set.
+/// The operating system's clock, or one in its place, moved by an offset that a hub's signed time has set.
 #[derive(Debug, Default)]
 pub struct SystemClock {
+    /// Instead of the operating system's.
+    base: Option<SharedClock>,
     offset_ms: RwLock<i64>,
 }
 
@@ -26,6 +28,16 @@ impl SystemClock {
     #[must_use]
     pub fn shared() -> SharedClock {
         Arc::new(Self::default())
+    }
+
+    /// Another clock in the operating system's place.
+    #[must_use]
+    pub fn over(base: SharedClock) -> Self {
+        Self { base: Some(base), offset_ms: RwLock::default() }
+    }
+
+    fn base_ms(&self) -> u64 {
+        self.base.as_ref().map_or_else(system_ms, |base| base.now_ms())
     }
 
     /// Moves the clock so that it tells `now_ms` now.
@@ -37,11 +49,11 @@ impl SystemClock {
     pub fn set_with(&self, now_ms: u64, step: impl FnOnce()) {
         let mut offset_ms = self.offset_ms.write().unwrap_or_else(PoisonError::into_inner);
         step();
-        let offset = i128::from(now_ms) - i128::from(system_ms());
+        let offset = i128::from(now_ms) - i128::from(self.base_ms());
         *offset_ms = i64::try_from(offset).unwrap_or(0);
     }
 
-    /// By how many milliseconds it is ahead of the operating system's.
+    /// By how many milliseconds it is ahead of the clock below it.
     #[must_use]
     pub fn offset_ms(&self) -> i64 {
         *self.offset_ms.read().unwrap_or_else(PoisonError::into_inner)
@@ -58,6 +70,6 @@ impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
         // Held while the system's clock is asked: it may be about to be moved.
         let offset_ms = self.offset_ms.read().unwrap_or_else(PoisonError::into_inner);
-        system_ms().saturating_add_signed(*offset_ms)
+        self.base_ms().saturating_add_signed(*offset_ms)
     }
 }

@@ -85,5 +85,8 @@ fn lie(path: &Path) -> Option<String> {
 }
 
 fn main() -> ExitCode {
-    sosna_agent::cli::main(|| Hooks { runtime: Some(Box::new(|honest| Arc::new(LyingRuntime(honest)))) })
+    sosna_agent::cli::main(|| Hooks {
+        runtime: Some(Box::new(|honest| Arc::new(LyingRuntime(honest)))),
+        ..Hooks::default()
+    })
 }

@@ -39,6 +39,11 @@ impl World {
         self.agent_settings.push((variable, value.to_owned()));
     }
 
+    /// Devices are run by another program of this workspace, around the same library.
+    pub const fn set_agent_program(&mut self, name: &'static str) {
+        self.agent_program = name;
+    }
+
     /// Makes a device and starts it; it enrols by the token.
     pub fn add_agent(&mut self, token: &str, environment: &[(&str, &str)]) -> usize {
         let place = self.agents.len();
@@ -76,7 +81,7 @@ impl World {
 
     /// The command that runs a device.
     fn agent_command(&self, agent: &Agent, token: Option<&str>) -> Command {
-        let mut command = Command::new(built("sosna-agent"));
+        let mut command = Command::new(built(self.agent_program));
         command.args(["run", "--data"]).arg(&agent.data).current_dir(self.dir());
         command.args(token.into_iter().flat_map(|token| ["--join", token]));
         command
@@ -170,6 +175,15 @@ impl World {
 
     fn agent_log_path(&self, place: usize) -> PathBuf {
         self.dir().join(format!("{}.log", self.agents[place].name))
+    }
+
+    /// The process of a device that runs.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn agent_process(&self, place: usize) -> u32 {
+        self.agents[place].program.as_ref().unwrap().id()
     }
 
     /// What a device says about itself.

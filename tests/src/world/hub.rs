@@ -46,6 +46,15 @@ impl World {
         path
     }
 
+    /// The hub's process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn hub_process(&self) -> u32 {
+        self.hub.as_ref().unwrap().id()
+    }
+
     /// A command of `sosna-hub` on a data folder.
     #[must_use]
     pub fn hub_command(&self, data: &Path) -> Command {

@@ -52,6 +52,7 @@ pub struct World {
     settings: Vec<(String, String)>,
     hub_environment: Vec<(String, String)>,
     agent_settings: Vec<(String, String)>,
+    agent_program: &'static str,
     admin: String,
     deadline: Instant,
     _one: MutexGuard<'static, ()>,
@@ -78,6 +79,7 @@ impl World {
             settings: Vec::new(),
             hub_environment: Vec::new(),
             agent_settings: Vec::new(),
+            agent_program: "sosna-agent",
             admin: String::new(),
             deadline: Instant::now() + patience,
             _one: one,
@@ -150,8 +152,8 @@ impl World {
             let mut left = Left::find(world.dir(), &names);
             left.mounts.retain(|mount| !own.contains(&mount.as_path()));
             // The programs themselves run yet.
-            left.processes
-                .retain(|(_, line)| !line.contains("sosna-hub") && !line.contains("sosna-agent run"));
+            let agent = format!("{} run", world.agent_program);
+            left.processes.retain(|(_, line)| !line.contains("sosna-hub") && !line.contains(&agent));
             left
         };
         self.until("an end without leaks", || {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use sosna_host::{identity::IdentityKey, tls::TlsKey};
+use sosna_host::{clock::SystemClock, identity::IdentityKey, tls::TlsKey};
 use sosna_protocol::{
     Address, Amount, Hash, Signature,
     codec::{Bounded, List},
@@ -64,7 +64,7 @@ impl Bench {
             exposure: crate::config::ExposureConfig { limit: "100".into(), start: "100".into() },
             ..AgentConfig::default()
         };
-        let clock = DeviceClock::new(None, None);
+        let clock = DeviceClock::new(SystemClock::default(), None, None);
         let offer = Offer::now(&config, &[]).unwrap();
         let reader = Reader::new(&config.chain).unwrap();
         let node =
