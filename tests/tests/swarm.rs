@@ -14,11 +14,13 @@ use tokio::runtime::Runtime;
 const OWNERS: [&str; 8] = ["ada", "bob", "cyn", "dan", "eve", "fay", "gil", "hal"];
 
 /// Every way to cheat but that of those who agree upon a wrong result: where they are the most, they are believed.
-const CHEATS: [Conduct; 10] = [
+const CHEATS: [Conduct; 12] = [
     Conduct::Liar,
     Conduct::Withholder,
     Conduct::Resalter,
+    Conduct::Copier,
     Conduct::Hasty,
+    Conduct::Tardy,
     Conduct::Idler,
     Conduct::Deserter,
     Conduct::Refuser,
@@ -133,7 +135,15 @@ fn a_crowd_in_which_many_cheat_does_its_work_through_churn_and_a_crash_of_the_hu
     met(Conduct::Refuser, |account| account.refused);
     met(Conduct::Replayer, |account| account.verdicts.get("accepted").copied().unwrap_or_default());
     met(Conduct::Boaster, |account| account.verdicts.get("accepted").copied().unwrap_or_default());
-    for conduct in [Conduct::Withholder, Conduct::Resalter, Conduct::Idler, Conduct::Deserter] {
+    let takers = [
+        Conduct::Withholder,
+        Conduct::Resalter,
+        Conduct::Copier,
+        Conduct::Tardy,
+        Conduct::Idler,
+        Conduct::Deserter,
+    ];
+    for conduct in takers {
         met(conduct, |account| account.accepted);
     }
     // Half of the mistimed ones, whose clocks are ahead, hear nothing that counts.

@@ -18,8 +18,12 @@ pub enum Conduct {
     Withholder,
     /// Shows its result with another salt than it has committed to.
     Resalter,
+    /// Commits to what another device has committed to, and shows that one's result and salt.
+    Copier,
     /// Shows its result without waiting until commitments are closed.
     Hasty,
+    /// Is silent about its work until others have got it, and then commits all the same, whatever the hub says.
+    Tardy,
     /// Takes work, says that it goes on, and never ends it.
     Idler,
     /// Hangs up whenever it has taken work, and goes on with it when it comes back.
@@ -45,13 +49,15 @@ pub struct UnknownConduct {
 
 impl Conduct {
     /// Every conduct.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Honest,
         Self::Liar,
         Self::Colluder,
         Self::Withholder,
         Self::Resalter,
+        Self::Copier,
         Self::Hasty,
+        Self::Tardy,
         Self::Idler,
         Self::Deserter,
         Self::Refuser,
@@ -69,7 +75,9 @@ impl Conduct {
             Self::Colluder => "colluder",
             Self::Withholder => "withholder",
             Self::Resalter => "resalter",
+            Self::Copier => "copier",
             Self::Hasty => "hasty",
+            Self::Tardy => "tardy",
             Self::Idler => "idler",
             Self::Deserter => "deserter",
             Self::Refuser => "refuser",
@@ -82,7 +90,10 @@ impl Conduct {
     /// Whether its results are those of an honest device, so that a hub should pay for them.
     #[must_use]
     pub const fn is_right(self) -> bool {
-        matches!(self, Self::Honest | Self::Deserter | Self::Replayer | Self::Boaster | Self::Mistimed)
+        matches!(
+            self,
+            Self::Honest | Self::Tardy | Self::Deserter | Self::Replayer | Self::Boaster | Self::Mistimed
+        )
     }
 }
 

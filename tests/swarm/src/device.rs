@@ -59,6 +59,9 @@ pub(crate) enum Deaf {
     Message(#[from] MessageError),
 }
 
+/// How much longer than its work takes a [tardy](Conduct::Tardy) device is silent about it: longer than most leases last.
+const LATE_MS: u64 = 5_000;
+
 /// A simulated device.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -209,9 +212,11 @@ impl Device {
     }
 
     fn beat(&mut self) -> Sealed {
+        let is_silent = self.profile.conduct == Conduct::Tardy;
         let progress: Vec<_> = self
             .works
             .values()
+            .filter(|work| !(is_silent && matches!(work.step, Step::Running { .. })))
             .take(256)
             .map(|work| Progress { assignment: work.id, phase: work.phase(), permille: 500 })
             .collect();
@@ -376,7 +381,8 @@ impl Device {
         let salt = std::array::from_fn(|_| self.chance.u8(..));
         // Between half and one and a half of the usual.
         let millis = self.profile.task.mul_f64(0.5 + self.chance.f64()).as_millis();
-        let until_ms = now_ms + u64::try_from(millis).unwrap_or(u64::MAX / 2);
+        let late_ms = if self.profile.conduct == Conduct::Tardy { LATE_MS } else { 0 };
+        let until_ms = now_ms + late_ms + u64::try_from(millis).unwrap_or(u64::MAX / 2);
         let mut work = Work::new(assign, now_ms, until_ms, salt);
         if self.profile.conduct == Conduct::Idler {
             work.step = Step::Neglected;
@@ -390,7 +396,8 @@ impl Device {
 
     fn give_up(&mut self, id: &AssignmentId, acts: &mut Vec<Act>) {
         // What was shown is judged all the same.
-        if self.works.get(id).is_some_and(|work| work.step != Step::Shown) {
+        let goes_on = |work: &Work| work.step == Step::Shown || self.profile.conduct == Conduct::Tardy;
+        if self.works.get(id).is_some_and(|work| !goes_on(work)) {
             self.works.remove(id);
             acts.push(Act::Tell(Event::GivenUp));
         }

@@ -142,10 +142,15 @@ impl Work {
             Conduct::Resalter => sha256(&self.salt.0),
             _ => self.salt,
         };
+        let committed = match maker.conduct {
+            // Whose it is does not matter: it is not this one's.
+            Conduct::Copier => maker.hub,
+            _ => device,
+        };
         Made {
             commit: Commit {
                 assignment: self.id,
-                commitment: commitment(&maker.hub, &self.id, &device, &root, &self.salt),
+                commitment: commitment(&maker.hub, &self.id, &committed, &root, &self.salt),
             },
             reveal: Reveal {
                 assignment: self.id,
