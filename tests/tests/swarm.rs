@@ -63,7 +63,7 @@ fn a_crowd_in_which_many_cheat_does_its_work_through_churn_and_a_crash_of_the_hu
         ("times.beside_ms", "4000"),
         ("times.reveal_ms", "1500"),
         ("times.ask_again_ms", "500"),
-        ("jobs.attempts", "12"),
+        ("limits.attempts", "12"),
     ] {
         world.set_hub(key, value);
     }

@@ -2,7 +2,7 @@
 //! started anew, until the job has ended.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use sosna_api::{
     event::{self, Change, LogChunk},
     job::{Job, JobDetail, TaskCounts},
     route,
-    task::{Task, TaskState},
+    task::{AssignmentState, Task, TaskState},
 };
 use sosna_host::retry::Backoff;
 use sosna_protocol::{identity::AssignmentId, identity::JobId, message::log::Stream};
@@ -315,13 +315,21 @@ struct Screen {
     bar: ProgressBar,
     states: HashMap<u32, TaskState>,
     waiting: HashMap<u32, String>,
+    /// What devices have said that they could not do.
+    failures: HashSet<String>,
     spent: String,
 }
 
 impl Screen {
     fn new(job: &Job) -> Self {
         let bar = output::task_bar(u64::from(job.counts.total));
-        Self { bar, states: HashMap::new(), waiting: HashMap::new(), spent: String::new() }
+        Self {
+            bar,
+            states: HashMap::new(),
+            waiting: HashMap::new(),
+            failures: HashSet::new(),
+            spent: String::new(),
+        }
     }
 
     fn change(&mut self, change: Change) {
@@ -345,6 +353,13 @@ impl Screen {
                 (None, None) => String::new(),
             };
             output::note(&format!("task {}: {}{how}", task.index, task.state));
+        }
+        for failed in task.assignments.iter().filter(|one| one.state == AssignmentState::Failed) {
+            let Some(why) = &failed.explanation else { continue };
+            // Another device may find the same, and other tasks, too: once is enough. A task's own end says it anyway.
+            if self.failures.insert(why.clone()) && task.state != TaskState::Failed {
+                output::note(&format!("task {}: a device could not do it: {why}", task.index));
+            }
         }
         let reason = task.unplaced_reason.as_ref().map(|reason| reason.explanation.clone());
         if let Some(reason) = reason {

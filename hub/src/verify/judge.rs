@@ -178,7 +178,10 @@ pub async fn give_up(
         tx.delay_task(&task.id, not_before_ms).await?;
     }
     if counts && task.attempts.saturating_add(1) >= hub.config.limits.attempts {
-        let why = format!("{} devices could not do it; the last one said: {explanation}", task.attempts + 1);
+        let why = match task.attempts {
+            0 => format!("a device could not do it: {explanation}"),
+            before => format!("{} devices could not do it; the last one said: {explanation}", before + 1),
+        };
         end_task(tx, hub, &task, None, &why, &mut effects).await?;
     } else if task.state == TaskState::Revealing {
         // It had been bound to a result: the others may now be complete.
