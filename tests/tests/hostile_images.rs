@@ -16,6 +16,9 @@ use sosna_tests::opening::{Opening, prepare};
 /// One entry of a tar (POSIX ustar): name, kind, link's target, content.
 type Entry<'a> = (&'a str, u8, &'a str, &'a [u8]);
 
+/// A hostile image: its name, what its layer holds, what it says of the layer, and what its buyer is told.
+type Case<'a> = (&'a str, Vec<Entry<'a>>, Option<&'a str>, &'a [&'a str]);
+
 fn tar(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut all = Vec::new();
     for (name, kind, target, content) in entries {
@@ -90,7 +93,7 @@ fn hostile_images_are_told_and_leave_nothing() {
     let through = outside("way/");
     let many: Vec<String> = (0..64).map(|n| format!("{}/f", vec!["d"; n + 1].join("/"))).collect();
     let deep: Vec<Entry<'_>> = many.iter().map(|name| (name.as_str(), b'0', "", &b"x"[..])).collect();
-    let cases: Vec<(&str, Vec<Entry<'_>>, Option<&str>, &[&str])> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("climbs", vec![(&up, b'0', "", b"x")], None, &["..", "climbs out of the layer"]),
         ("through-a-link", vec![("way", b'2', "/tmp", b""), (&through, b'0', "", b"x")], None, &["link"]),
         ("links-to-the-host", vec![("shadow", b'1', "../../../../etc/shadow", b"")], None, &["link"]),
