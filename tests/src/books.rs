@@ -123,6 +123,23 @@ pub fn assert_balanced(jobs: &[Value], ledger: &Value, devices: &Value) {
     }
 }
 
+/// Asserts that what buyers have spent is what devices have earned, that nothing is reserved any more, and that every
+/// account adds up. For more jobs than can be looked at one by one, where the operator pays for no checks.
+///
+/// # Panics
+/// When it is not so.
+pub fn assert_sums(ledger: &Value, devices: &Value) {
+    let mut spent = 0;
+    for account in items(&ledger["accounts"]) {
+        let parts = ["reserved", "spent", "available"].map(|part| units(&account[part]));
+        assert_eq!(units(&account["granted"]), parts.iter().sum::<u128>(), "{account}");
+        assert_eq!(parts[0], 0, "{account}");
+        spent += parts[1];
+    }
+    let earned: u128 = items(&devices["devices"]).iter().map(|device| units(&device["earned"])).sum();
+    assert_eq!(spent, earned, "{ledger:#} {devices:#}");
+}
+
 /// Whether every device holds a voucher for all that it has earned.
 #[must_use]
 pub fn all_held(devices: &Value) -> bool {
