@@ -68,7 +68,8 @@ async fn a_hostile_hub_and_a_hostile_broker_get_nothing() {
     // --- a hub that signs what it should not
 
     // Less than was agreed: the price list is the device's own.
-    let script = "echo done > /out/tile";
+    // Long enough that nothing of it comes among the refusals.
+    let script = "sleep 5; echo done > /out/tile";
     let work = |hub: &ScriptedHub| assign(hub, image, script, true);
     let cheap = Assign { price: Amount::from_units(1), ..work(&hub) };
     hub.say(device, &cheap).await;

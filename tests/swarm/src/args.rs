@@ -44,8 +44,8 @@ pub struct Cli {
     /// Only machines with such a processor: amd64, arm64, arm, riscv64
     #[arg(long, value_name = "ARCH", value_parser = arch)]
     pub arch: Option<Arch>,
-    /// How many of the devices (of 1) are no honest ones: liar, colluder, withholder, resalter, hasty, idler, deserter,
-    /// refuser, replayer, boaster, mistimed
+    /// How many of the devices (of 1) are no honest ones: liar, colluder, withholder, resalter, copier, hasty,
+    /// tardy, idler, deserter, refuser, replayer, boaster, mistimed
     #[arg(long, value_name = "CONDUCT=PART", value_parser = cheat)]
     pub cheat: Vec<(Conduct, f64)>,
     /// How long a task takes on the fastest machines; on the slowest eight times as long
