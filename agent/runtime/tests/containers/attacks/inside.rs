@@ -14,8 +14,9 @@ use std::{
 use super::conntrack;
 
 /// What refused an attack: the step, and the kernel's answer.
-type Refused = (&'static str, io::Error);
-type Attack = fn() -> Result<(), Refused>;
+pub(super) type Refused = (&'static str, io::Error);
+/// An attack's own part, as it runs in a container.
+pub(super) type Make = fn() -> Result<(), Refused>;
 
 /// An attack that reached its aim.
 pub(super) const REACHED: i32 = 0;
@@ -28,7 +29,7 @@ pub(super) const ABSENT: i32 = 11;
 pub(super) const BEGUN: &str = "begun";
 
 /// How much an attack on quantities takes: more than ours grants, less than what could harm the machine of the test.
-pub(super) const PROCESSES: usize = 150;
+const PROCESSES: usize = 150;
 const MEMORY: usize = 200 << 20;
 const DISK: usize = 64 << 20;
 const INODES: usize = 5_000;
@@ -36,50 +37,14 @@ pub(super) const LOG: usize = 5 << 20;
 /// Entries of connections.
 pub(super) const CONNECTIONS: u32 = 2_000;
 
-pub(super) const ALL: &[(&str, Attack)] = &[
-    ("mount", mount),
-    ("unshare", unshare),
-    ("ptrace", ptrace),
-    ("signal", signal),
-    ("keyctl", keyctl),
-    ("bpf", bpf),
-    ("io_uring", io_uring),
-    ("perf", perf),
-    ("kernel_log", kernel_log),
-    ("clock", clock),
-    ("host_name", host_name),
-    ("core_pattern", core_pattern),
-    ("kernel_state", kernel_state),
-    ("file_by_handle", file_by_handle),
-    ("disk_by_node", disk_by_node),
-    ("root_of_a_process", root_of_a_process),
-    ("set_uid", set_uid),
-    ("own_limits", own_limits),
-    ("ping_socket", || raw_socket(libc::AF_INET, libc::IPPROTO_ICMP)),
-    ("packet_socket", || raw_socket(libc::AF_PACKET, 0x0300)),
-    ("scan", scan),
-    ("abstract_socket", abstract_socket),
-    ("shared_memory", shared_memory),
-    ("conntrack", connections),
-    ("fork_bomb", fork_bomb),
-    ("memory_hog", memory_hog),
-    ("processor_hog", processor_hog),
-    ("disk_filler", disk_filler),
-    ("inode_filler", inode_filler),
-    ("endless_log", endless_log),
-    ("deaf_to_sigterm", deaf_to_sigterm),
-    ("outlives_its_container", outlives_its_container),
-    ("delete_the_root", delete_the_root),
-];
-
 pub(crate) fn main(args: &[String]) -> ! {
     if args.first().is_some_and(|a| a == "who-am-i") {
         exit(if nix::unistd::geteuid().is_root() { REACHED } else { REFUSED });
     }
     let name = args.first().expect("the name of an attack");
     eprintln!("{BEGUN}");
-    let (_, attack) = ALL.iter().find(|(n, _)| n == name).expect("an attack of the list");
-    match attack() {
+    let attack = super::ATTACKS.iter().find(|attack| attack.name == name).expect("an attack of the list");
+    match (attack.make)() {
         Ok(()) => exit(REACHED),
         Err((step, e)) => {
             eprintln!("{step}: {e}");
@@ -135,27 +100,27 @@ fn nothing(step: &'static str, what: &str) -> Refused {
     (step, io::Error::other(what.to_owned()))
 }
 
-fn mount() -> Result<(), Refused> {
+pub(super) fn mount() -> Result<(), Refused> {
     let flags = nix::mount::MsFlags::empty();
     nix::mount::mount(Some("tmpfs"), "/tmp", Some("tmpfs"), flags, None::<&str>).step("mount")
 }
 
-fn unshare() -> Result<(), Refused> {
+pub(super) fn unshare() -> Result<(), Refused> {
     // A user namespace would bring all capabilities over what is in it, and with them much of the kernel's code.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).step("unshare")
 }
 
-fn ptrace() -> Result<(), Refused> {
+pub(super) fn ptrace() -> Result<(), Refused> {
     let seize = libc::PTRACE_SEIZE as usize;
     call("ptrace", libc::SYS_ptrace, [seize, usize::try_from(victim()).unwrap(), 0, 0, 0]).map(drop)
 }
 
-fn signal() -> Result<(), Refused> {
+pub(super) fn signal() -> Result<(), Refused> {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(victim()), nix::sys::signal::Signal::SIGKILL)
         .step("kill")
 }
 
-fn keyctl() -> Result<(), Refused> {
+pub(super) fn keyctl() -> Result<(), Refused> {
     const GET_KEYRING: usize = 0;
     const SEARCH: usize = 10;
     const READ: usize = 11;
@@ -175,7 +140,7 @@ fn told(found: &[u8]) -> Result<(), Refused> {
     if found.starts_with(super::SECRET.as_bytes()) { Ok(()) } else { Err(nothing("read", "another content")) }
 }
 
-fn bpf() -> Result<(), Refused> {
+pub(super) fn bpf() -> Result<(), Refused> {
     const MAP_CREATE: usize = 0;
     // A hash of one entry: kind, sizes of key and value, entries, flags.
     let attributes: [u32; 32] = std::array::from_fn(|n| [1, 4, 4, 1].get(n).copied().unwrap_or(0));
@@ -183,12 +148,12 @@ fn bpf() -> Result<(), Refused> {
     call("bpf", libc::SYS_bpf, args).map(drop)
 }
 
-fn io_uring() -> Result<(), Refused> {
+pub(super) fn io_uring() -> Result<(), Refused> {
     let mut parameters = [0_u32; 64];
     call("io_uring_setup", libc::SYS_io_uring_setup, [1, parameters.as_mut_ptr() as usize, 0, 0, 0]).map(drop)
 }
 
-fn perf() -> Result<(), Refused> {
+pub(super) fn perf() -> Result<(), Refused> {
     // Everything that the first processor does: kind software, its size, the processor's clock.
     let mut attributes = [0_u32; 34];
     (attributes[0], attributes[1]) = (1, u32::try_from(size_of_val(&attributes)).unwrap());
@@ -197,24 +162,24 @@ fn perf() -> Result<(), Refused> {
     call("perf_event_open", libc::SYS_perf_event_open, args).map(drop)
 }
 
-fn kernel_log() -> Result<(), Refused> {
+pub(super) fn kernel_log() -> Result<(), Refused> {
     const READ_AND_KEEP: usize = 3;
     let mut text = vec![0_u8; 1024];
     call("syslog", libc::SYS_syslog, [READ_AND_KEEP, text.as_mut_ptr() as usize, text.len(), 0, 0]).map(drop)
 }
 
-fn clock() -> Result<(), Refused> {
+pub(super) fn clock() -> Result<(), Refused> {
     // Sets what it is already.
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME).step("clock_gettime")?;
     nix::time::clock_settime(nix::time::ClockId::CLOCK_REALTIME, now).step("clock_settime")
 }
 
-fn host_name() -> Result<(), Refused> {
+pub(super) fn host_name() -> Result<(), Refused> {
     let name = nix::unistd::gethostname().step("gethostname")?;
     nix::unistd::sethostname(name).step("sethostname")
 }
 
-fn core_pattern() -> Result<(), Refused> {
+pub(super) fn core_pattern() -> Result<(), Refused> {
     // The program that the kernel starts as root, outside, when something crashes. Written back as it is.
     let path = "/proc/sys/kernel/core_pattern";
     let pattern = fs::read(path).step("read core_pattern")?;
@@ -225,7 +190,7 @@ fn core_pattern() -> Result<(), Refused> {
         .step("write core_pattern")
 }
 
-fn kernel_state() -> Result<(), Refused> {
+pub(super) fn kernel_state() -> Result<(), Refused> {
     use std::io::Read;
     // What of it there is depends on the kernel.
     let mut last = nothing("read", "none of them");
@@ -239,15 +204,23 @@ fn kernel_state() -> Result<(), Refused> {
     Err(last)
 }
 
-fn file_by_handle() -> Result<(), Refused> {
+pub(super) fn file_by_handle() -> Result<(), Refused> {
     use std::io::Read;
     use std::os::fd::FromRawFd;
     // As "shocker" did it: a handle is a guess at an inode's number, good for any file system that one has a file of.
     let handle: Vec<u8> = bait("HANDLE").split(',').map(|b| b.parse().unwrap()).collect();
-    let near = fs::File::open("/").step("open /")?;
-    let near = std::os::fd::AsRawFd::as_raw_fd(&near);
-    let args = [word(near), handle.as_ptr() as usize, word(libc::O_RDONLY), 0, 0];
-    let file = call("open_by_handle_at", libc::SYS_open_by_handle_at, args)?;
+    // The input lies on a file system of the host, and so does the root where nothing is laid over it.
+    let mut tried = Err(nothing("open", "nothing to try"));
+    for near in ["/in", "/"] {
+        let near = fs::File::open(near).step("open")?;
+        let near = word(std::os::fd::AsRawFd::as_raw_fd(&near));
+        let args = [near, handle.as_ptr() as usize, word(libc::O_RDONLY), 0, 0];
+        tried = call("open_by_handle_at", libc::SYS_open_by_handle_at, args);
+        if tried.is_ok() {
+            break;
+        }
+    }
+    let file = tried?;
     // SAFETY: the kernel has just given us this descriptor.
     let mut file = unsafe { fs::File::from_raw_fd(i32::try_from(file).unwrap()) };
     let mut secret = Vec::new();
@@ -255,7 +228,7 @@ fn file_by_handle() -> Result<(), Refused> {
     told(&secret)
 }
 
-fn disk_by_node() -> Result<(), Refused> {
+pub(super) fn disk_by_node() -> Result<(), Refused> {
     use std::io::Read;
     let path = "/tmp/disk";
     let (kind, mode) = (nix::sys::stat::SFlag::S_IFBLK, nix::sys::stat::Mode::from_bits_truncate(0o600));
@@ -265,12 +238,12 @@ fn disk_by_node() -> Result<(), Refused> {
     told(&secret)
 }
 
-fn root_of_a_process() -> Result<(), Refused> {
+pub(super) fn root_of_a_process() -> Result<(), Refused> {
     let path = format!("/proc/{}/root{}", victim(), bait("SECRET_FILE"));
     told(&fs::read(path).step("read through /proc")?)
 }
 
-fn set_uid() -> Result<(), Refused> {
+pub(super) fn set_uid() -> Result<(), Refused> {
     // The test has put a copy of this program with the bit into the image; it is run as an ordinary user.
     nix::unistd::setgid(nix::unistd::Gid::from_raw(1000)).step("setgid")?;
     nix::unistd::setuid(nix::unistd::Uid::from_raw(1000)).step("setuid")?;
@@ -279,7 +252,7 @@ fn set_uid() -> Result<(), Refused> {
     if status.code() == Some(REACHED) { Ok(()) } else { Err(nothing("execute", "an ordinary user still")) }
 }
 
-fn own_limits() -> Result<(), Refused> {
+pub(super) fn own_limits() -> Result<(), Refused> {
     // Which file is the limit, the test knows.
     let place = "/tmp/groups";
     fs::create_dir_all(place).step("mkdir")?;
@@ -291,12 +264,21 @@ fn own_limits() -> Result<(), Refused> {
     fs::OpenOptions::new().write(true).open(file).and_then(|mut f| f.write_all(b"299")).step("write pids.max")
 }
 
+pub(super) fn ping_socket() -> Result<(), Refused> {
+    raw_socket(libc::AF_INET, libc::IPPROTO_ICMP)
+}
+
+pub(super) fn packet_socket() -> Result<(), Refused> {
+    // ETH_P_ALL, as the network has it.
+    raw_socket(libc::AF_PACKET, 0x0300)
+}
+
 fn raw_socket(family: i32, protocol: i32) -> Result<(), Refused> {
     let kind = word(libc::SOCK_RAW);
     call("socket", libc::SYS_socket, [word(family), kind, word(protocol), 0, 0]).map(drop)
 }
 
-fn scan() -> Result<(), Refused> {
+pub(super) fn scan() -> Result<(), Refused> {
     let mut last = nothing("connect", "no address to try");
     for address in bait("LISTENERS").split(' ') {
         let address: SocketAddr = address.parse().unwrap();
@@ -308,13 +290,13 @@ fn scan() -> Result<(), Refused> {
     Err(last)
 }
 
-fn abstract_socket() -> Result<(), Refused> {
+pub(super) fn abstract_socket() -> Result<(), Refused> {
     use std::os::linux::net::SocketAddrExt;
     let address = UnixAddress::from_abstract_name(bait("ABSTRACT")).step("address")?;
     UnixStream::connect_addr(&address).map(drop).step("connect")
 }
 
-fn shared_memory() -> Result<(), Refused> {
+pub(super) fn shared_memory() -> Result<(), Refused> {
     let segment: i32 = bait("SEGMENT").parse().unwrap();
     // SAFETY: the kernel chooses where; the segment is only read.
     let at = unsafe { libc::shmat(segment, ptr::null(), libc::SHM_RDONLY) };
@@ -325,11 +307,11 @@ fn shared_memory() -> Result<(), Refused> {
     told(unsafe { std::slice::from_raw_parts(at.cast::<u8>(), super::SECRET.len()) })
 }
 
-fn connections() -> Result<(), Refused> {
+pub(super) fn connections() -> Result<(), Refused> {
     conntrack::fill(CONNECTIONS).step("enter a connection")
 }
 
-fn fork_bomb() -> Result<(), Refused> {
+pub(super) fn fork_bomb() -> Result<(), Refused> {
     for _ in 1..PROCESSES {
         // SAFETY: the child only sleeps, which is allowed after a fork.
         match unsafe { libc::fork() } {
@@ -346,7 +328,7 @@ fn fork_bomb() -> Result<(), Refused> {
     Ok(())
 }
 
-fn memory_hog() -> Result<(), Refused> {
+pub(super) fn memory_hog() -> Result<(), Refused> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping.
     let at = unsafe {
@@ -369,7 +351,7 @@ fn memory_hog() -> Result<(), Refused> {
     Ok(())
 }
 
-fn processor_hog() -> Result<(), Refused> {
+pub(super) fn processor_hog() -> Result<(), Refused> {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(700) {
         std::hint::black_box(0);
@@ -380,7 +362,7 @@ fn processor_hog() -> Result<(), Refused> {
     if share > 0.5 { Ok(()) } else { Err(nothing("spin", &format!("{:.0} % of a processor", share * 100.0))) }
 }
 
-fn disk_filler() -> Result<(), Refused> {
+pub(super) fn disk_filler() -> Result<(), Refused> {
     let mut file = fs::File::create("/work/filler").step("create")?;
     let piece = vec![1_u8; 1 << 20];
     for _ in 0..DISK / piece.len() {
@@ -389,16 +371,16 @@ fn disk_filler() -> Result<(), Refused> {
     file.sync_all().step("sync")
 }
 
-fn inode_filler() -> Result<(), Refused> {
+pub(super) fn inode_filler() -> Result<(), Refused> {
     (0..INODES).try_for_each(|n| fs::File::create(format!("/work/{n}")).map(drop).step("create"))
 }
 
-fn endless_log() -> Result<(), Refused> {
+pub(super) fn endless_log() -> Result<(), Refused> {
     let line = [b'x'; 1 << 16];
     (0..LOG / line.len()).try_for_each(|_| io::stdout().write_all(&line).step("write"))
 }
 
-fn deaf_to_sigterm() -> Result<(), Refused> {
+pub(super) fn deaf_to_sigterm() -> Result<(), Refused> {
     // SAFETY: no handler is installed.
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
     println!("deaf");
@@ -406,7 +388,7 @@ fn deaf_to_sigterm() -> Result<(), Refused> {
     Ok(())
 }
 
-fn outlives_its_container() -> Result<(), Refused> {
+pub(super) fn outlives_its_container() -> Result<(), Refused> {
     // Away from the container's first process, its session and its streams.
     let marker = bait("MARKER");
     Command::new("/bin/sh")
@@ -416,7 +398,7 @@ fn outlives_its_container() -> Result<(), Refused> {
         .step("execute")
 }
 
-fn delete_the_root() -> Result<(), Refused> {
+pub(super) fn delete_the_root() -> Result<(), Refused> {
     let mut gone = 0;
     for entry in fs::read_dir("/").step("read /")?.flatten() {
         let path = entry.path();

@@ -63,61 +63,142 @@ struct Ran {
     record: Option<ExitRecord>,
 }
 
-/// One attack: its name inside, what it is for a person, how it is proven, and how many of the walls hold it each by
-/// itself, at least.
-struct Attack(&'static str, &'static str, Proof, usize);
+/// One attack.
+struct Attack {
+    name: &'static str,
+    /// What it is, for a person.
+    aim: &'static str,
+    make: inside::Make,
+    proof: Proof,
+    /// How many of the walls hold it each by itself, at least.
+    least: usize,
+}
+
+const fn attack(
+    name: &'static str,
+    aim: &'static str,
+    make: inside::Make,
+    proof: Proof,
+    least: usize,
+) -> Attack {
+    Attack { name, aim, make, proof, least }
+}
 
 const ATTACKS: &[Attack] = &[
-    Attack("mount", "mounts a file system", Proof::Said, 2),
-    Attack("unshare", "makes a user namespace, to have all capabilities in it", Proof::Said, 1),
-    Attack("ptrace", "takes over a process of the host", Proof::Said, 2),
-    Attack("signal", "kills a process of the host", Proof::Host(|scene, _| !scene.bait.victim_lives()), 2),
-    Attack("keyctl", "reads a key from the kernel's ring", Proof::Said, 2),
-    Attack("bpf", "loads a map into the kernel", Proof::Said, 2),
-    Attack("io_uring", "makes calls that no filter sees", Proof::Said, 1),
-    Attack("perf", "watches a whole processor", Proof::Said, 2),
-    Attack("kernel_log", "reads the kernel's log", Proof::Said, 1),
-    Attack("clock", "sets the clock", Proof::Said, 2),
-    Attack("host_name", "sets the host's name", Proof::Said, 2),
-    Attack("core_pattern", "names a program that the kernel runs as root", Proof::Said, 2),
-    Attack("kernel_state", "reads what the kernel shows of itself", Proof::Said, 1),
-    Attack("file_by_handle", "opens a file of the host by its number", Proof::Said, 2),
-    Attack("disk_by_node", "reads the host's disk through a node of its own", Proof::Said, 2),
-    Attack("root_of_a_process", "reads a file of the host through /proc", Proof::Said, 2),
-    Attack("set_uid", "becomes root through a program of its image", Proof::Said, 1),
-    Attack("own_limits", "raises its own limits", Proof::Said, 2),
-    Attack("ping_socket", "forges packets", Proof::Said, 2),
-    Attack("packet_socket", "listens to the network's packets", Proof::Said, 2),
-    Attack("scan", "connects to the host and its network", Proof::Said, 1),
-    Attack("abstract_socket", "connects to a service of the host without a file", Proof::Said, 1),
-    Attack("shared_memory", "reads shared memory of the host", Proof::Said, 1),
-    Attack(
+    attack("mount", "mounts a file system", inside::mount, Proof::Said, 2),
+    attack(
+        "unshare",
+        "makes a user namespace, to have all capabilities in it",
+        inside::unshare,
+        Proof::Said,
+        1,
+    ),
+    attack("ptrace", "takes over a process of the host", inside::ptrace, Proof::Said, 2),
+    attack(
+        "signal",
+        "kills a process of the host",
+        inside::signal,
+        Proof::Host(|scene, _| !scene.bait.victim_lives()),
+        2,
+    ),
+    attack("keyctl", "reads a key from the kernel's ring", inside::keyctl, Proof::Said, 2),
+    attack("bpf", "loads a map into the kernel", inside::bpf, Proof::Said, 2),
+    attack("io_uring", "makes calls that no filter sees", inside::io_uring, Proof::Said, 1),
+    attack("perf", "watches a whole processor", inside::perf, Proof::Said, 2),
+    attack("kernel_log", "reads the kernel's log", inside::kernel_log, Proof::Said, 1),
+    attack("clock", "sets the clock", inside::clock, Proof::Said, 2),
+    attack("host_name", "sets the host's name", inside::host_name, Proof::Said, 2),
+    attack(
+        "core_pattern",
+        "names a program that the kernel runs as root",
+        inside::core_pattern,
+        Proof::Said,
+        2,
+    ),
+    attack("kernel_state", "reads what the kernel shows of itself", inside::kernel_state, Proof::Said, 1),
+    attack(
+        "file_by_handle",
+        "opens a file of the host by its number",
+        inside::file_by_handle,
+        Proof::Said,
+        2,
+    ),
+    attack(
+        "disk_by_node",
+        "reads the host's disk through a node of its own",
+        inside::disk_by_node,
+        Proof::Said,
+        2,
+    ),
+    attack(
+        "root_of_a_process",
+        "reads a file of the host through /proc",
+        inside::root_of_a_process,
+        Proof::Said,
+        2,
+    ),
+    attack("set_uid", "becomes root through a program of its image", inside::set_uid, Proof::Said, 1),
+    attack("own_limits", "raises its own limits", inside::own_limits, Proof::Said, 2),
+    attack("ping_socket", "forges packets", inside::ping_socket, Proof::Said, 2),
+    attack("packet_socket", "listens to the network's packets", inside::packet_socket, Proof::Said, 2),
+    attack("scan", "connects to the host and its network", inside::scan, Proof::Said, 1),
+    attack(
+        "abstract_socket",
+        "connects to a service of the host without a file",
+        inside::abstract_socket,
+        Proof::Said,
+        1,
+    ),
+    attack("shared_memory", "reads shared memory of the host", inside::shared_memory, Proof::Said, 1),
+    attack(
         "conntrack",
         "fills the host's table of connections",
+        inside::connections,
         Proof::Host(|_, _| connections() > 1_000),
         2,
     ),
-    Attack("fork_bomb", "makes processes", Proof::Said, 1),
-    Attack("memory_hog", "takes memory", Proof::Said, 1),
-    Attack("processor_hog", "takes the processor", Proof::Said, 1),
-    Attack("disk_filler", "fills the disk", Proof::Agent(|_, ran| ran.code == REACHED), 0),
-    Attack("inode_filler", "makes files", Proof::Agent(|_, ran| ran.code == REACHED), 0),
-    Attack(
+    attack("fork_bomb", "makes processes", inside::fork_bomb, Proof::Said, 1),
+    attack("memory_hog", "takes memory", inside::memory_hog, Proof::Said, 1),
+    attack("processor_hog", "takes the processor", inside::processor_hog, Proof::Said, 1),
+    attack(
+        "disk_filler",
+        "fills the disk",
+        inside::disk_filler,
+        Proof::Agent(|_, ran| ran.code == REACHED),
+        0,
+    ),
+    attack(
+        "inode_filler",
+        "makes files",
+        inside::inode_filler,
+        Proof::Agent(|_, ran| ran.code == REACHED),
+        0,
+    ),
+    attack(
         "endless_log",
         "fills the disk with what it prints",
+        inside::endless_log,
         Proof::Agent(|_, ran| ran.log_bytes >= inside::LOG),
         0,
     ),
-    Attack("deaf_to_sigterm", "does not end when asked", Proof::Agent(|_, ran| ran.deaf), 0),
-    Attack(
+    attack(
+        "deaf_to_sigterm",
+        "does not end when asked",
+        inside::deaf_to_sigterm,
+        Proof::Agent(|_, ran| ran.deaf),
+        0,
+    ),
+    attack(
         "outlives_its_container",
         "leaves a process behind",
+        inside::outlives_its_container,
         Proof::Host(|scene, _| !processes(&format!("sleep\0{}", scene.marker)).is_empty()),
         1,
     ),
-    Attack(
+    attack(
         "delete_the_root",
         "deletes its root, which is the image",
+        inside::delete_the_root,
         Proof::Host(|_, ran| !ran.image.join("bin/probe").exists()),
         1,
     ),
@@ -136,7 +217,7 @@ struct Scene<'a> {
     env: &'a Env,
     bait: Bait,
     workshop: Workshop,
-    outer: Outer,
+    _outer: Outer,
     marker: String,
     runs: u32,
 }
@@ -150,7 +231,7 @@ fn attacks(env: &Env) {
         env,
         bait: Bait::lay(&folder),
         workshop: Workshop { folder, config, image },
-        outer: Outer::make(),
+        _outer: Outer::make(),
         marker: format!("77{}", std::process::id()),
         runs: 0,
     };
@@ -169,7 +250,8 @@ fn header() -> String {
 }
 
 impl Scene<'_> {
-    fn one(&mut self, Attack(name, aim, proof, least): &Attack, table: &mut String, wrong: &mut Vec<String>) {
+    fn one(&mut self, attack: &Attack, table: &mut String, wrong: &mut Vec<String>) {
+        let Attack { name, aim, proof, least, .. } = attack;
         let (open, said) = self.weakened(name, None, *proof);
         if open == Outcome::Held {
             wrong.push(format!(
@@ -256,7 +338,7 @@ impl Scene<'_> {
         let (code, log_bytes) = (code.unwrap_or(-1), stdout.len());
         let ran = Ran { code, said: stderr, log_bytes, image: root.clone(), deaf, record: None };
         let outcome = self.outcome(&ran, proof);
-        self.outer.sweep();
+        weak::sweep();
         self.bait.victim_lives();
         fs::remove_dir_all(root.parent().unwrap()).unwrap();
         (outcome, ran.said)
@@ -271,7 +353,7 @@ impl Scene<'_> {
         spec.env.extend(["PATH=/bin".to_owned(), format!("CGROUP=sosna/{}", spec.id)]);
         spec.cwd = "/work".into();
         // A file system of the host within reach.
-        spec.inputs = vec![input(&self.workshop.folder)];
+        spec.inputs = vec![Input { source: self.workshop.folder.join("input"), destination: "/in".into() }];
         spec.limits.cpu_millis = if name == "processor_hog" { 300 } else { 1_000 };
         // What it may delete, it may: its own copy.
         spec.read_only_root = name != "delete_the_root";
@@ -326,10 +408,6 @@ fn untold(name: &str, record: &ExitRecord) -> Option<String> {
         _ => record.cause == refused || record.cause == EndCause::Exited { code: ABSENT },
     };
     (!told).then(|| format!("{record:?}"))
-}
-
-fn input(folder: &Path) -> Input {
-    Input { source: folder.join("input"), destination: "/in".into() }
 }
 
 /// The image of the other cases, with a program whose set-user-id bit is set.

@@ -163,16 +163,15 @@ fn weaken(config: &mut Value, left: Option<Wall>) {
         _ => stands(Wall::Namespaces),
     };
     linux["namespaces"].as_array_mut().unwrap().retain(kept);
-    if !stands(Wall::Namespaces) {
-        config.as_object_mut().unwrap().remove("hostname");
-    }
-    let linux = &mut config["linux"];
     if !stands(Wall::Groups) {
         linux["resources"] = json!({ "devices": [{ "allow": true, "access": "rwm" }] });
     }
     let read_only = stands(Wall::Paths);
     if !read_only {
         (linux["maskedPaths"], linux["readonlyPaths"]) = (json!([]), json!([]));
+    }
+    if !stands(Wall::Namespaces) {
+        config.as_object_mut().unwrap().remove("hostname");
     }
     config["root"]["readonly"] = json!(read_only);
     if !stands(Wall::Privileges) {
@@ -183,12 +182,11 @@ fn weaken(config: &mut Value, left: Option<Wall>) {
         }
     }
     // Folders that the shim had made for this container, and what only the owner of a namespace may mount.
-    let own = ["/proc", "/sys", "/dev/mqueue"];
+    let own = ["/proc", "/sys", "/dev/mqueue", "/tmp"];
     let kept =
         |mount: &Value| mount["type"] != "bind" && !own.iter().any(|path| mount["destination"] == *path);
     let mounts = config["mounts"].as_array_mut().unwrap();
     mounts.retain(kept);
-    mounts.retain(|mount| mount["destination"] != "/tmp");
     if stands(Wall::Namespaces) {
         mounts.insert(0, json!({ "destination": "/proc", "type": "proc", "source": "proc" }));
     } else {
@@ -287,39 +285,38 @@ impl Outer {
         }
         Self
     }
-
-    /// Ends all that weakened containers left, and removes their groups.
-    #[expect(clippy::unused_self, reason = "only while there is an outer group")]
-    pub(super) fn sweep(&self) {
-        let until = Instant::now() + Duration::from_secs(10);
-        for group in outer().iter().flat_map(|folder| folders(folder)) {
-            while fs::remove_dir(&group).is_err() {
-                assert!(Instant::now() < until, "{} cannot be emptied", group.display());
-                let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-                for pid in processes.lines().filter_map(|l| l.parse().ok()) {
-                    let pid = nix::unistd::Pid::from_raw(pid);
-                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
-        // The dead count until somebody has waited for them: whoever adopts orphans on this machine.
-        let counts = || outer().into_iter().filter_map(|f| fs::read_to_string(f.join("pids.current")).ok());
-        while counts().any(|count| count.trim() != "0") {
-            assert!(Instant::now() < until, "orphans of weakened containers are not waited for");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
 }
 
 impl Drop for Outer {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.sweep();
+            sweep();
         }
         for folder in outer() {
             let _ = fs::remove_dir(folder);
         }
+    }
+}
+
+/// Ends all that weakened containers left, and removes their groups.
+pub(super) fn sweep() {
+    let until = Instant::now() + Duration::from_secs(10);
+    for group in outer().iter().flat_map(|folder| folders(folder)) {
+        while fs::remove_dir(&group).is_err() {
+            assert!(Instant::now() < until, "{} cannot be emptied", group.display());
+            let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+            for pid in processes.lines().filter_map(|l| l.parse().ok()) {
+                let pid = nix::unistd::Pid::from_raw(pid);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    // The dead count until somebody has waited for them: whoever adopts orphans on this machine.
+    let counts = || outer().into_iter().filter_map(|f| fs::read_to_string(f.join("pids.current")).ok());
+    while counts().any(|count| count.trim() != "0") {
+        assert!(Instant::now() < until, "orphans of weakened containers are not waited for");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
