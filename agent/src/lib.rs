@@ -1,7 +1,7 @@
 //! The device's program: identity, uplink, tasks, receipts.
 //!
-//! The program is a thin shell ([`cli`]) around [`run`]. A test build may wrap the container runtime by [`Hooks`];
-//! the shipped program has no such switch.
+//! The program is a thin shell ([`cli`]) around [`run`]. A test build may wrap the container runtime, or bring
+//! a clock, by [`Hooks`]; the shipped program has no such switch.
 //!
 //! **Invariants.** What is said to the hub is on disk before. Only frames that the hub signed for this device change
 //! anything. Nothing of a committed result leaves the device before the hub has closed the commitments. No container

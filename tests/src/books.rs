@@ -110,13 +110,7 @@ pub fn assert_balanced(jobs: &[Value], ledger: &Value, devices: &Value) {
     }
     let known: BTreeSet<_> = paid.keys().copied().collect();
     assert_eq!(known, accepted, "only accepted assignments are paid");
-    let mut all_spent = 0;
-    for account in items(&ledger["accounts"]) {
-        let parts = ["reserved", "spent", "available"].map(|part| units(&account[part]));
-        assert_eq!(units(&account["granted"]), parts.iter().sum::<u128>(), "{account}");
-        all_spent += parts[1];
-    }
-    assert_eq!(all_spent, spent);
+    assert_eq!(spent_of(ledger), spent);
     for device in items(&devices["devices"]) {
         let earned = by_device.get(text(&device["address"])).copied().unwrap_or_default();
         assert_eq!(units(&device["earned"]), earned, "{device}");
@@ -129,15 +123,22 @@ pub fn assert_balanced(jobs: &[Value], ledger: &Value, devices: &Value) {
 /// # Panics
 /// When it is not so.
 pub fn assert_sums(ledger: &Value, devices: &Value) {
-    let mut spent = 0;
+    for account in items(&ledger["accounts"]) {
+        assert_eq!(units(&account["reserved"]), 0, "{account}");
+    }
+    let earned: u128 = items(&devices["devices"]).iter().map(|device| units(&device["earned"])).sum();
+    assert_eq!(spent_of(ledger), earned, "{ledger:#} {devices:#}");
+}
+
+/// What all accounts have spent; each must add up.
+fn spent_of(ledger: &Value) -> u128 {
+    let mut all = 0;
     for account in items(&ledger["accounts"]) {
         let parts = ["reserved", "spent", "available"].map(|part| units(&account[part]));
         assert_eq!(units(&account["granted"]), parts.iter().sum::<u128>(), "{account}");
-        assert_eq!(parts[0], 0, "{account}");
-        spent += parts[1];
+        all += parts[1];
     }
-    let earned: u128 = items(&devices["devices"]).iter().map(|device| units(&device["earned"])).sum();
-    assert_eq!(spent, earned, "{ledger:#} {devices:#}");
+    all
 }
 
 /// Whether every device holds a voucher for all that it has earned.

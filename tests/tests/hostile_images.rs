@@ -3,15 +3,14 @@
 //! (`agent/image/tests`).
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use sosna_protocol::hash::sha256;
-use sosna_tests::books::text;
 use sosna_tests::held::disk_kib;
 use sosna_tests::opening::{Opening, prepare};
+use tar::EntryType;
+use xtask::oci::layout::{Layout, Run};
 
 /// One entry of a tar (POSIX ustar): name, kind, link's target, content.
 type Entry<'a> = (&'a str, u8, &'a str, &'a [u8]);
@@ -20,66 +19,40 @@ type Entry<'a> = (&'a str, u8, &'a str, &'a [u8]);
 type Case<'a> = (&'a str, Vec<Entry<'a>>, Option<&'a str>, &'a [&'a str]);
 
 fn tar(entries: &[Entry<'_>]) -> Vec<u8> {
-    let mut all = Vec::new();
+    let mut archive = tar::Builder::new(Vec::new());
     for (name, kind, target, content) in entries {
-        let mut head = [0_u8; 512];
-        let mut put = |at: usize, field: &[u8]| head[at..at + field.len()].copy_from_slice(field);
-        put(0, name.as_bytes());
-        put(100, b"0004755\0");
-        put(108, b"0000000\0");
-        put(116, b"0000000\0");
-        put(124, format!("{:011o}\0", content.len()).as_bytes());
-        put(136, b"00000000000\0");
-        put(148, b"        ");
-        put(156, &[*kind]);
-        put(157, target.as_bytes());
-        put(257, b"ustar\x0000");
-        put(329, b"0000001\0");
-        put(337, b"0000003\0");
-        let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
-        head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        all.extend(head);
-        all.extend(*content);
-        all.resize(all.len().next_multiple_of(512), 0);
+        let mut header = tar::Header::new_ustar();
+        // Byte by byte: the library would not write such names.
+        let bytes = header.as_mut_bytes();
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        bytes[157..157 + target.len()].copy_from_slice(target.as_bytes());
+        header.set_entry_type(EntryType::new(*kind));
+        header.set_mode(0o4755);
+        header.set_device_major(1).unwrap();
+        header.set_device_minor(3).unwrap();
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        archive.append(&header, *content).unwrap();
     }
-    all.resize(all.len() + 1024, 0);
-    all
+    archive.into_inner().unwrap()
 }
 
-/// An image of one layer as an OCI layout. `said` is what its configuration says of the layer, instead of the truth.
-fn layout(place: &Path, layer: &[u8], architecture: &str, said: Option<&str>) -> PathBuf {
-    let blobs = place.join("blobs/sha256");
-    fs::create_dir_all(&blobs).unwrap();
-    let blob = |bytes: &[u8], kind: &str| -> Value {
-        let name = sha256(bytes).to_string();
-        fs::write(blobs.join(&name), bytes).unwrap();
-        json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{name}"), "size": bytes.len() })
-    };
-    let layer_blob = blob(layer, "layer.v1.tar");
-    let truth = text(&layer_blob["digest"]).to_owned();
-    let config = json!({
-        "architecture": architecture, "os": "linux", "config": { "Cmd": ["/bin/x"] },
-        "rootfs": { "type": "layers", "diff_ids": [said.unwrap_or(&truth)] }
-    });
-    let config = blob(config.to_string().as_bytes(), "config.v1+json");
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": config, "layers": [layer_blob]
-    });
-    let manifest = blob(manifest.to_string().as_bytes(), "manifest.v1+json");
-    fs::write(place.join("index.json"), json!({ "schemaVersion": 2, "manifests": [manifest] }).to_string())
-        .unwrap();
-    fs::write(place.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-    place.to_path_buf()
+/// An image of one layer. `said` is what its configuration says of the layer, instead of the truth.
+fn image(place: &Path, entries: &[Entry<'_>], architecture: &str, said: Option<&str>) -> String {
+    let mut layout = Layout::begin(place).unwrap();
+    layout.add_tar(&tar(entries), said).unwrap();
+    let run = Run { user: String::new(), env: vec![], entrypoint: vec![], working_dir: "/".into() };
+    layout.finish_for(architecture, &run).unwrap();
+    format!("oci:{}", place.display())
 }
 
 #[test]
 fn hostile_images_are_told_and_leave_nothing() {
     const TEST: &str = "hostile_images_are_told_and_leave_nothing";
-    let Some((mut world, image)) = prepare(TEST, Duration::from_secs(90)) else { return };
+    let Some((mut world, good)) = prepare(TEST, Duration::from_secs(90)) else { return };
     // Who is to blame, a device or the image, shows when others have tried; here the first attempt says enough.
     world.set_hub("limits.attempts", "1");
-    let opening = Opening::start(world, image, &["one"]);
+    let opening = Opening::start(world, good, &["one"]);
     let world = &opening.world;
     assert_eq!(opening.run(&[], &["echo", "before"]).ok(), "before");
     world.until("the device idle", || world.agent_idle(0));
@@ -103,9 +76,7 @@ fn hostile_images_are_told_and_leave_nothing() {
         ("not-a-program", [vec![("bin/x", b'0', "", &b"\0\0\0\0"[..])], deep].concat(), None, &[]),
     ];
     for (name, entries, said, words) in &cases {
-        let place = world.dir().join(name);
-        let image = layout(&place, &tar(entries), "amd64", *said);
-        let image = format!("oci:{}", image.display());
+        let image = image(&world.dir().join(name), entries, "amd64", *said);
         let done = opening.run_image(&image, &[], &["/bin/x"]);
         assert_ne!(done.code, Some(0), "{name}: {done}");
         for word in *words {
@@ -113,8 +84,8 @@ fn hostile_images_are_told_and_leave_nothing() {
         }
     }
     // Another processor's: no device for it, and that is said before anything is fetched.
-    let foreign = layout(&world.dir().join("foreign"), &tar(&[("bin/x", b'0', "", b"x")]), "s390x", None);
-    let done = opening.run_image(&format!("oci:{}", foreign.display()), &[], &["/bin/x"]);
+    let foreign = image(&world.dir().join("foreign"), &[("bin/x", b'0', "", b"x")], "s390x", None);
+    let done = opening.run_image(&foreign, &[], &["/bin/x"]);
     assert_ne!(done.code, Some(0), "{done}");
     assert!(done.err.contains("s390x"), "{done}");
 

@@ -30,7 +30,7 @@ const HOSTILE: &[(&str, &[&str], &str, &str)] = &[
     ),
     ("root remover", &[], "rm -rf /bin /etc /usr /lib; exit 9", "exited"),
     (
-        "descriptor hog",
+        "sleepers",
         &["--timeout", "6s"],
         "for i in $(seq 20); do sleep 100 < /dev/zero & done; wait",
         "timed-out",

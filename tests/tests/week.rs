@@ -44,7 +44,6 @@ fn a_week_of_renewals_reconnects_and_tasks() {
     let (mut tasks, mut level, mut last_ms) = (0, None, 0);
     for n in 1..=WEEK / step {
         let world = &mut opening.world;
-        // Between two tasks.
         match n * step % (48 * HOUR) / HOUR {
             // The hub falls over, and comes back some hours later.
             12 => {

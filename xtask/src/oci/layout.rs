@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::{Compression, GzBuilder};
+use flate2::{Compression, GzBuilder, write::GzEncoder};
 use serde::{Deserialize, Serialize};
 
 use super::layer::Layer;
@@ -80,6 +80,9 @@ pub struct Image {
     pub bytes: u64,
 }
 
+/// A layer on its way to its file.
+type Gzip = GzEncoder<Hashing<BufWriter<File>>>;
+
 /// A layout in the making, in a folder beside its place.
 #[derive(Debug)]
 pub struct Layout {
@@ -110,15 +113,32 @@ impl Layout {
     /// # Errors
     /// When a file of the layer cannot be read or the blob not be written.
     pub fn add(&mut self, layer: &Layer) -> io::Result<()> {
+        self.put(None, |out| layer.write(out))
+    }
+
+    /// The same with a finished tar, which may be anything. The configuration says `diff_id` of it where one is given,
+    /// and the truth otherwise: for tests of what takes images.
+    ///
+    /// # Errors
+    /// When the blob cannot be written.
+    pub fn add_tar(&mut self, tar: &[u8], diff_id: Option<&str>) -> io::Result<()> {
+        self.put(diff_id, |mut out| out.write_all(tar).map(|()| out))
+    }
+
+    fn put(
+        &mut self,
+        said: Option<&str>,
+        fill: impl FnOnce(Hashing<Gzip>) -> io::Result<Hashing<Gzip>>,
+    ) -> io::Result<()> {
         let path = self.part.join("layer.part");
         let blob = Hashing::new(BufWriter::new(File::create(&path)?));
         let gzip = GzBuilder::new().mtime(0).write(blob, Compression::default());
-        let (gzip, diff_id, _) = layer.write(Hashing::new(gzip))?.finish();
+        let (gzip, diff_id, _) = fill(Hashing::new(gzip))?.finish();
         let (mut file, digest, size) = gzip.finish()?.finish();
         file.flush()?;
         fs::rename(path, self.blob(&digest))?;
         self.layers.push(Descriptor { media_type: LAYER.into(), digest: digest.to_string(), size });
-        self.diff_ids.push(diff_id.to_string());
+        self.diff_ids.push(said.map_or_else(|| diff_id.to_string(), str::to_owned));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use landlock::{
 use rustix::{
     fs::{Gid, Uid},
     process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit},
-    thread::{self, CapabilitySet, CapabilitySets, UnshareFlags, set_thread_groups as set_groups},
+    thread::{self, CapabilitySet, CapabilitySets, UnshareFlags},
 };
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +119,7 @@ fn network() -> io::Result<()> {
 fn user() -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(USER), Gid::from_raw(USER));
     // Groups first: they need what the user loses.
-    set_groups(&[])?;
+    thread::set_thread_groups(&[])?;
     thread::set_thread_res_gid(gid, gid, gid)?;
     thread::set_keep_capabilities(true)?;
     let became = thread::set_thread_res_uid(uid, uid, uid);
