@@ -20,6 +20,7 @@ use crate::{
     AgentError, Hooks, Options,
     config::AgentConfig,
     identity::FolderLock,
+    rights::{self, Prepared},
     run, status,
     store::Store,
     system::System,
@@ -189,8 +190,7 @@ impl Failure {
 ///
 /// The helpers that this binary starts of itself come first: they must not see threads, logs or a command line.
 pub fn main(hooks: impl FnOnce() -> Hooks) -> ExitCode {
-    sosna_runtime::shim::run_if_requested();
-    sosna_layers::unpack::run_if_requested();
+    rights::run_if_requested();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -245,6 +245,10 @@ fn serve(arguments: RunArgs, hooks: impl FnOnce() -> Hooks) -> Result<(), Failur
     telemetry::start("SOSNA_AGENT_LOG", loaded.value.log.json);
     // A second installation (in a test build's process) keeps the first provider, which is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let failed = |error: AgentError| Failure::of(&error, error.exit());
+    // While there is one thread, and nobody was spoken to.
+    let started = rights::prepare(Options { config: loaded.value, join }).and_then(Prepared::separate);
+    let started = started.map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(4)
@@ -252,11 +256,10 @@ fn serve(arguments: RunArgs, hooks: impl FnOnce() -> Hooks) -> Result<(), Failur
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let options = Options { config: loaded.value, join };
-    let done = runtime.block_on(run(options, hooks()));
+    let done = runtime.block_on(run(started, hooks()));
     // What still waits for a disk or a container must not keep the process from ending.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-    done.map_err(|error: AgentError| Failure::of(&error, error.exit()))
+    done.map_err(failed)
 }
 
 fn show_status(place: &Place, json: bool) -> Result<(), Failure> {

@@ -9,6 +9,8 @@ use std::sync::{
 
 use sosna_host::clock::{Clock, SharedClock, SystemClock};
 
+use crate::rights::MachineClock;
+
 /// No device that runs this program lives before this moment (1 November 2026), milliseconds since 1970.
 pub const NOT_BEFORE_MS: u64 = 1_793_491_200_000;
 
@@ -25,11 +27,8 @@ struct Inner {
     floor_ms: AtomicU64,
     trusted: AtomicBool,
     /// Moves the machine's own clock, where that is ours to do.
-    machine: Option<MoveMachine>,
+    machine: Option<MachineClock>,
 }
-
-/// Sets the machine's clock to a time in milliseconds since 1970.
-pub type MoveMachine = fn(u64) -> std::io::Result<()>;
 
 // === impl DeviceClock ===
 
@@ -37,7 +36,7 @@ impl DeviceClock {
     /// The machine's clock, raised to the last saved time where it lags behind. `machine` moves the machine's clock once
     /// a hub has told the time; containers see that one.
     #[must_use]
-    pub fn new(system: SystemClock, saved_ms: Option<u64>, machine: Option<MoveMachine>) -> Self {
+    pub fn new(system: SystemClock, saved_ms: Option<u64>, machine: Option<MachineClock>) -> Self {
         let floor = saved_ms.unwrap_or(0).max(NOT_BEFORE_MS);
         let clock = Self(Arc::new(Inner {
             system,
@@ -55,9 +54,9 @@ impl DeviceClock {
     pub fn learn(&self, hub_ms: u64) {
         let now_ms = hub_ms.max(self.0.floor_ms.load(Ordering::Relaxed));
         let system_ms = self.0.system.now_ms().saturating_add_signed(-self.0.system.offset_ms());
-        match self.0.machine {
+        match &self.0.machine {
             Some(machine) if system_ms.abs_diff(now_ms) > RIGHT_ENOUGH_MS => {
-                self.0.system.set_with(now_ms, || match machine(now_ms) {
+                self.0.system.set_with(now_ms, || match machine.set(now_ms) {
                     Ok(()) => tracing::info!(system_ms, now_ms, "the machine's clock was wrong and is set"),
                     Err(error) => tracing::warn!("the machine's clock stays wrong: {error}"),
                 });

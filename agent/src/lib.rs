@@ -5,7 +5,7 @@
 //!
 //! **Invariants.** What is said to the hub is on disk before. Only frames that the hub signed for this device change
 //! anything. Nothing of a committed result leaves the device before the hub has closed the commitments. No container
-//! is made in this process. Nothing but [`uplink`](EnrolError) knows MQTT.
+//! is made in this process, which has given up its rights before it speaks to anybody ([`rights`]). Nothing but [`uplink`](EnrolError) knows MQTT.
 
 pub mod cli;
 pub mod clock;
@@ -14,6 +14,7 @@ pub mod content;
 pub mod device;
 pub mod identity;
 pub mod node;
+pub mod rights;
 mod room;
 mod run;
 pub mod status;

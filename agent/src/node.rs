@@ -121,13 +121,13 @@ impl Node {
         clock: DeviceClock,
         enrolment: Enrolment,
         (offer, reader): (Offer, Reader),
-        (walls, missing_limits): (Vec<String>, Vec<String>),
+        (walls, missing_limits, labels): (Vec<String>, Vec<String>, BTreeMap<String, String>),
     ) -> Result<Self, DeviceError> {
         let ask = config.ask.ask()?;
         let metered_download = size("network.metered_download", &config.network.metered_download)?;
         let enrolment = Arc::new(enrolment);
         Ok(Self {
-            labels: System::new(&config.system).labels(),
+            labels,
             system: System::new(&config.system),
             metered: (config.network.metered, metered_download.unwrap_or(u64::MAX)),
             data: config.data.clone(),

@@ -1,24 +1,19 @@
 //! A running agent, from its first lock to its last word.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use serde::Deserialize;
 use sosna_host::{
     clock::{Clock as _, SharedClock, SystemClock},
     content::ContentStore,
-    file::{self, FileError},
+    file::FileError,
     identity::IdentityError,
     report::Exit,
     token::{JoinToken, TokenError},
 };
-use sosna_layers::{ImageError, ImageStore, Reach, RegistryAuth, StoreOptions};
-use sosna_protocol::{Address, identity::AddressError, topic::shard_of};
-use sosna_runtime::{Runtime, RuntimeConfig, RuntimeError};
+use sosna_layers::{ImageError, ImageStore, Reach, StoreOptions};
+use sosna_privsep::SeparateError;
+use sosna_protocol::{Address, identity::AddressError};
+use sosna_runtime::{Runtime, RuntimeError};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -28,8 +23,9 @@ use crate::{
     clock::DeviceClock,
     config::AgentConfig,
     device::{self, DeviceError},
-    identity::{Enrolment, EnrolmentError, FolderLock, Keys, KeysError, LockError},
+    identity::{Enrolment, EnrolmentError, FolderLock, KeysError, LockError},
     node::{Node, Offer},
+    rights::{Prepared, Started},
     room::{self, Ballast},
     status,
     store::{Store, StoreError, record::TaskRecord},
@@ -148,6 +144,12 @@ pub enum AgentError {
         #[source]
         source: serde_json::Error,
     },
+    /// The rights.
+    #[error("the agent cannot give up its rights")]
+    Separate(#[from] SeparateError),
+    /// The monitor.
+    #[error("the agent's monitor, which starts containers for it, is gone; the next start has another one")]
+    MonitorGone,
     /// Signals.
     #[error("signals cannot be handled")]
     Signals(#[source] std::io::Error),
@@ -175,16 +177,17 @@ impl AgentError {
 /// # Errors
 /// [`AgentError`]; once the device is enrolled, troubles with the hub are waited out; only a hub that revokes it
 /// ends it.
-pub async fn run(options: Options, hooks: Hooks) -> Result<(), AgentError> {
-    let Options { config, join } = options;
+pub async fn run(started: Started, hooks: Hooks) -> Result<(), AgentError> {
+    let launcher = started.launcher.clone();
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
 
-    let serving = start(&config, join, hooks, stopped);
+    let serving = start(started, hooks, stopped);
     let mut serving = std::pin::pin!(serving);
     let running = tokio::select! {
         running = &mut serving => running?,
+        () = launcher.gone() => return Err(AgentError::MonitorGone),
         // Before it is enrolled there is nothing to say goodbye to.
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
@@ -193,6 +196,8 @@ pub async fn run(options: Options, hooks: Hooks) -> Result<(), AgentError> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        // Without it no container can be made, nor its end be settled: a new start has another one.
+        () = launcher.gone() => return Err(AgentError::MonitorGone),
         // It ends by itself only where the store is broken, which a new start may mend, or the device was revoked.
         ended = &mut uplink => return ended.unwrap_or(Ok(())).map_err(AgentError::Uplink),
     }
@@ -217,40 +222,40 @@ struct Running {
 }
 
 async fn start(
-    config: &AgentConfig,
-    join: Option<JoinToken>,
+    mut started: Started,
     hooks: Hooks,
     stopped: watch::Receiver<bool>,
 ) -> Result<Running, AgentError> {
+    let config = started.prepared.config.clone();
+    let config = &config;
     let data = &config.data;
-    let lock = FolderLock::take_soon(data)?;
     let mut ballast = Ballast::of(data);
-    ballast.spend_if_full();
     ballast.lay_if_roomy();
-    let keys = Keys::load_or_create(data)?;
+    let keys = started.prepared.keys.clone();
     let store = Arc::new(Store::open(data, keys.identity.clone())?);
     let system = System::new(&config.system);
     let machine = hooks.clock.clone().map_or_else(SystemClock::default, SystemClock::over);
-    let clock = DeviceClock::new(machine, store.saved_time()?, system.clock());
+    let clock = DeviceClock::new(machine, store.saved_time()?, system.clock(&started.launcher));
     if !config.payout_to.is_empty() {
         payee::set(&store, &Address::of_person(&config.payout_to)?)?;
     }
     // What can be wrong on this machine is told before the hub is asked for anything.
-    let (runtime, images) = open_containers(config, &keys, store.open_tasks()?.as_slice(), hooks)?;
-    let credentials = read_credentials(&config.registry.credentials)?;
+    let (runtime, images) = open_containers(&started, store.open_tasks()?.as_slice(), hooks)?;
     let reader = Reader::new(&config.chain)?;
     let bootstrap = Bootstrap { keys: &keys, store: &store, clock: &clock };
-    let enrolment = enrolment(config, join, bootstrap).await?;
+    let enrolment = enrolment(config, started.prepared.join.take(), bootstrap).await?;
     system.trouble(None);
     system.enrolled();
 
-    let missing = runtime.missing_limits();
+    let Started { prepared: Prepared { credentials, labels, lock, .. }, walls: own, missing: none, .. } =
+        started;
+    let missing: Vec<String> = runtime.missing_limits().into_iter().chain(none).collect();
     for limit in &missing {
         tracing::warn!("not enforced on this machine: {limit}");
     }
-    let limits = (runtime.walls(), missing);
+    let told = (runtime.walls().into_iter().chain(own).collect(), missing, labels);
     let offer = Offer::now(config, &store.open_tasks()?)?;
-    let node = Node::new(config, keys, Arc::clone(&store), clock, enrolment, (offer, reader), limits)?;
+    let node = Node::new(config, keys, Arc::clone(&store), clock, enrolment, (offer, reader), told)?;
     let node = Arc::new(node);
     tracing::info!(
         device = %node.device, hub = %node.hub, class = %node.class,
@@ -275,13 +280,9 @@ async fn start(
 
 async fn enrolment(
     config: &AgentConfig,
-    join: Option<JoinToken>,
+    token: Option<JoinToken>,
     bootstrap: Bootstrap<'_>,
 ) -> Result<Enrolment, AgentError> {
-    let token = match join {
-        Some(token) => Some(token),
-        None => read_token(&config.join_file)?,
-    };
     match (Enrolment::load(&config.data)?, token) {
         (Some(own), None) => Ok(own),
         (Some(own), Some(token)) if own.hub == token.hub => {
@@ -297,72 +298,21 @@ async fn enrolment(
     }
 }
 
-fn read_token(path: &Path) -> Result<Option<JoinToken>, AgentError> {
-    if path.as_os_str().is_empty() {
-        return Ok(None);
-    }
-    let Some(text) = file::read_if_there(path)? else { return Ok(None) };
-    let parsed = String::from_utf8_lossy(&text).trim().parse();
-    parsed.map(Some).map_err(|source| AgentError::Token { path: path.display().to_string(), source })
-}
-
 fn open_containers(
-    config: &AgentConfig,
-    keys: &Keys,
+    started: &Started,
     tasks: &[TaskRecord],
     hooks: Hooks,
 ) -> Result<(Arc<dyn ContainerRuntime>, Arc<ImageStore>), AgentError> {
-    let containers = &config.containers;
-    let state = match containers.state.as_os_str().is_empty() {
-        false => containers.state.clone(),
-        true => default_state(config, keys),
-    };
-    let mut settings = RuntimeConfig::new(config.data.join("containers"), state);
-    settings.uid_base = match containers.uid_base {
-        0 => (1 << 30) + (u32::from(shard_of(&keys.device())) << 22),
-        set => set,
-    };
-    settings.uid_count = containers.uid_count;
-    let runtime: Arc<dyn ContainerRuntime> = Arc::new(Runtime::open(settings)?);
+    let Started { prepared: Prepared { config, containers, images, .. }, launcher, .. } = started;
+    let runtime: Arc<dyn ContainerRuntime> = Arc::new(Runtime::new(containers.clone(), launcher.clone()));
     let runtime = match hooks.runtime {
         Some(wrap) => wrap(runtime),
         None => runtime,
     };
     let lent = device::lent(config, Node::taken(tasks).disk)?;
     let options = StoreOptions { reach: Reach::new(&config.registry.private), ..StoreOptions::default() };
-    let images = ImageStore::open(&config.data.join("images"), lent.images, options)?;
+    let images = ImageStore::new(images, launcher.clone(), lent.images, options)?;
     Ok((runtime, Arc::new(images)))
-}
-
-/// A folder that no other agent on this machine has: by the device's name, or within its data.
-fn default_state(config: &AgentConfig, keys: &Keys) -> PathBuf {
-    let name = keys.device().to_string();
-    let base = if nix::unistd::geteuid().is_root() {
-        Some(PathBuf::from("/run"))
-    } else {
-        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
-    };
-    match base {
-        Some(base) => base.join("sosna-agent").join(&name[..16]),
-        // Never in a folder that everybody may write to.
-        None => config.data.join("state"),
-    }
-}
-
-fn read_credentials(path: &Path) -> Result<HashMap<String, RegistryAuth>, AgentError> {
-    #[derive(Deserialize)]
-    struct Entry {
-        username: String,
-        password: String,
-    }
-    if path.as_os_str().is_empty() {
-        return Ok(HashMap::new());
-    }
-    let text = std::fs::read(path).map_err(FileError::of("read", path))?;
-    let entries: HashMap<String, Entry> = serde_json::from_slice(&text)
-        .map_err(|source| AgentError::Credentials { path: path.display().to_string(), source })?;
-    let auth = |entry: Entry| RegistryAuth::Basic { username: entry.username, password: entry.password };
-    Ok(entries.into_iter().map(|(host, entry)| (host, auth(entry))).collect())
 }
 
 /// Forgets what is over and old.

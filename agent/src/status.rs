@@ -316,6 +316,9 @@ fn checksummed(address: &Address) -> String {
     address.checksummed().as_str().to_owned()
 }
 
+/// Longer reports are none: the agent has no rights, and the first program of a device asks for one.
+const REPORT_BYTES: u64 = 8 << 20;
+
 /// How long an agent that starts may take until it answers.
 const STARTING: Duration = Duration::from_secs(5);
 
@@ -363,10 +366,10 @@ pub fn ask(data: &Path) -> Result<Report, StatusError> {
 /// [`StatusError::Silent`].
 pub fn ask_running(data: &Path) -> Result<Report, StatusError> {
     let silent = |source| StatusError::Silent { path: data.display().to_string(), source };
-    let mut stream = UnixStream::connect(socket_path(data)).map_err(silent)?;
+    let stream = UnixStream::connect(socket_path(data)).map_err(silent)?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(silent)?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).map_err(silent)?;
+    stream.take(REPORT_BYTES).read_to_string(&mut text).map_err(silent)?;
     serde_json::from_str(&text).map_err(|error| silent(io::Error::from(error)))
 }
 

@@ -16,12 +16,14 @@ use sosna_boot::{
     status::Health,
     system::{self, AGENT_DATA, Config, JOIN},
 };
+use sosna_host::file::{self, FileError};
+use sosna_privsep::{Launcher, User, give};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::Instant,
 };
 
-use crate::{clock::MoveMachine, status};
+use crate::{rights::MachineClock, status};
 
 /// The agent within its image.
 const PROGRAM: &str = "/usr/bin/sosna-agent";
@@ -53,7 +55,7 @@ pub fn run_if_requested() {
 
 /// What the agent says of itself; of one that is not enrolled yet, and does not answer, why not.
 fn health() -> Option<Health> {
-    let trouble = sosna_boot::sysfs::text(Path::new(system::FOLDER).join(TROUBLE));
+    let trouble = sosna_boot::sysfs::told(Path::new(system::FOLDER).join(TOLD).join(TROUBLE));
     let Ok(report) = status::ask_running(Path::new(AGENT_DATA)) else {
         return trouble.map(|trouble| Health { trouble: Some(trouble), ..Health::default() });
     };
@@ -75,6 +77,8 @@ fn health() -> Option<Health> {
 const NETWORK: &str = "network.json";
 /// How often that is looked at while somebody waits for it and cannot be told.
 const LOOK: Duration = Duration::from_millis(200);
+/// The folder in the other one in which the agent tells something, and may: the rest is the first program's.
+const TOLD: &str = system::TOLD;
 /// Why the agent has no line to its hub, in a line of text; for the first program, which shows it.
 const TROUBLE: &str = "trouble";
 
@@ -104,6 +108,27 @@ pub struct Network(Option<Vec<u8>>);
 
 /// Tells when a file of a folder has become another one.
 struct Changes(AsyncFd<OwnedFd>);
+
+/// Whether the whole machine is ours.
+pub(crate) fn is_ours(folder: &Path) -> bool {
+    !folder.as_os_str().is_empty()
+}
+
+/// Where the agent tells the first program something; none outside an image.
+pub(crate) fn folder_of(folder: &Path) -> Option<PathBuf> {
+    is_ours(folder).then(|| folder.join(TOLD))
+}
+
+/// Makes that folder the agent's.
+///
+/// # Errors
+/// [`FileError`].
+pub(crate) fn make_folder(folder: &Path, user: Option<User>) -> Result<(), FileError> {
+    let Some(folder) = folder_of(folder) else { return Ok(()) };
+    file::create_folder(&folder)?;
+    let Some(user) = user else { return Ok(()) };
+    give(&folder, user).map_err(FileError::of("give away", &folder))
+}
 
 // === impl Changes ===
 
@@ -177,7 +202,7 @@ impl System {
     /// Tells the first program that the enrolment is on the disk: the join token is of no use any more.
     pub fn enrolled(&self) {
         let Some(folder) = &self.folder else { return };
-        let path = folder.join("enrolled");
+        let path = folder.join(TOLD).join("enrolled");
         let now = sosna_boot::clock::since_start_ms().to_string();
         if let Err(error) = fs::write(&path, now) {
             tracing::warn!(
@@ -189,14 +214,14 @@ impl System {
 
     /// What moves the machine's clock; none outside an image, where somebody else sees to it.
     #[must_use]
-    pub fn clock(&self) -> Option<MoveMachine> {
+    pub fn clock(&self, launcher: &Launcher) -> Option<MachineClock> {
         self.folder.as_ref()?;
-        Some(|now_ms| sosna_boot::clock::set(Duration::from_millis(now_ms)))
+        Some(MachineClock::new(launcher.clone()))
     }
 
     /// Tells the first program why there is no line to the hub, or that there is none any more.
     pub fn trouble(&self, why: Option<&str>) {
-        let Some(path) = self.folder.as_ref().map(|folder| folder.join(TROUBLE)) else { return };
+        let Some(path) = self.folder.as_ref().map(|folder| folder.join(TOLD).join(TROUBLE)) else { return };
         // Nobody but people reads it, and half a line for a moment does no harm.
         let _ = match why {
             Some(why) => fs::write(path, why),
@@ -251,7 +276,6 @@ mod tests {
         assert_eq!((system.image(), system.is_metered(), system.labels().len()), (None, false, 0));
         system.enrolled();
         system.trouble(Some("nobody there"));
-        assert!(system.clock().is_none());
     }
 
     #[test]
@@ -272,10 +296,11 @@ mod tests {
         );
         assert!(system.is_metered());
         assert_eq!(system.labels()["room"], "cellar");
+        make_folder(folder.path(), None).unwrap();
         system.enrolled();
-        assert!(folder.path().join("enrolled").exists());
+        assert!(folder.path().join("agent/enrolled").exists());
         system.trouble(Some("nobody there"));
-        assert_eq!(fs::read_to_string(folder.path().join(TROUBLE)).unwrap(), "nobody there");
+        assert_eq!(fs::read_to_string(folder.path().join("agent").join(TROUBLE)).unwrap(), "nobody there");
         system.trouble(None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let begun = std::time::Instant::now();
@@ -296,7 +321,7 @@ mod tests {
         });
         assert_ne!(system.network(), System::new(Path::new("")).network());
         assert!(begun.elapsed() < Duration::from_secs(30), "a change of the network ends the pause");
-        assert!(!folder.path().join(TROUBLE).exists() && system.clock().is_some());
+        assert!(!folder.path().join("agent").join(TROUBLE).exists());
         for name in ["boot.json", "network.json", "device.toml"] {
             write(name, "{ nothing = ");
         }

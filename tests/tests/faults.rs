@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -82,7 +83,15 @@ fn can_fail(point: &str) -> bool {
 /// `None` where it cannot run here.
 fn life(fault: Option<&Fault>) -> Option<(Points, bool)> {
     let (mut world, image) = prepare(TEST, Duration::from_secs(90))?;
-    let folder = world.dir().to_owned();
+    // Agents have no rights, and each is a user of its own.
+    let folder = world.dir().join("faults");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    for program in [Program::Hub, Program::Agents] {
+        let list = folder.join(format!("{program:?}.points"));
+        fs::write(&list, "").unwrap();
+        fs::set_permissions(&list, fs::Permissions::from_mode(0o666)).unwrap();
+    }
     let environment = |program: Program| {
         let list = folder.join(format!("{program:?}.points"));
         let mut environment = vec![("SOSNA_FAULT_LIST", list.display().to_string())];
@@ -140,7 +149,7 @@ fn life(fault: Option<&Fault>) -> Option<(Points, bool)> {
         let most = points.entry((program, point.to_owned())).or_default();
         *most = count.max(*most);
     }
-    assert_enrolled(&folder);
+    assert_enrolled(told.world.dir());
     told.world.finish();
     Some((points, is_met))
 }

@@ -4,16 +4,18 @@
 //! ```text
 //! blobs/sha256/<hex>        manifests, configurations, layers not yet unpacked
 //! blobs/sha256/<hex>.part   what has come of one
-//! layers/<hex>/             one unpacked layer, by diff_id
+//! layers/<hex>/             one unpacked layer, by diff_id; helpers' alone, as `work`
 //! index/layers/<hex>.json   its size
 //! index/images/<hex>.json   an image that was complete once, by manifest digest, and its last use
 //! tmp/                      half-done things; emptied at start
+//! work/                     half-done layers; emptied at start
+//! lock                      held as long as the store is open
 //! ```
 
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -32,21 +34,13 @@ pub(crate) struct Disk {
 // === impl Disk ===
 
 impl Disk {
-    /// Makes the folders and throws away what a crash left half done.
+    /// Throws away what a crash left half done of the store's own.
     pub(crate) fn open(root: &Path) -> Result<Self, ImageError> {
-        let disk = Self { root: root.to_owned(), next: AtomicU64::new(0) };
-        // Closed to all but the owner: layers hold strangers' set-uid programs.
-        make_folder(root)?;
-        fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-            .map_err(|e| ImageError::io("closing", root, e))?;
-        for folder in ["blobs", "blobs/sha256", "layers", "index", "index/layers", "index/images", "tmp"] {
-            make_folder(&root.join(folder))?;
-        }
         let tmp = root.join("tmp");
         for name in names(&tmp)? {
             remove(&tmp.join(name))?;
         }
-        Ok(disk)
+        Ok(Self { root: root.to_owned(), next: AtomicU64::new(0) })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -66,7 +60,7 @@ impl Disk {
     }
 
     pub(crate) fn layers(&self) -> PathBuf {
-        self.root.join("layers")
+        layers(&self.root)
     }
 
     pub(crate) fn layer(&self, diff_id: Digest) -> PathBuf {
@@ -74,7 +68,11 @@ impl Disk {
     }
 
     pub(crate) fn layer_note(&self, diff_id: Digest) -> PathBuf {
-        self.root.join("index/layers").join(format!("{}.json", diff_id.hex()))
+        note_of(&self.root, &diff_id.hex())
+    }
+
+    pub(crate) fn layer_note_of(&self, name: &str) -> PathBuf {
+        note_of(&self.root, name)
     }
 
     pub(crate) fn image_notes(&self) -> PathBuf {
@@ -102,6 +100,34 @@ impl Disk {
         };
         write().map_err(|e| ImageError::io("writing", path, e))
     }
+}
+
+/// What is the store's, and no helper's.
+pub(crate) const OF_THE_STORE: [&str; 4] = ["blobs", "index", "tmp", "lock"];
+
+/// Where layers are.
+pub(crate) fn layers(root: &Path) -> PathBuf {
+    root.join("layers")
+}
+
+/// Where they are made, and where they go to be removed.
+pub(crate) fn work(root: &Path) -> PathBuf {
+    root.join("work")
+}
+
+/// The note of the layer of this name.
+pub(crate) fn note_of(root: &Path, name: &str) -> PathBuf {
+    root.join("index/layers").join(format!("{name}.json"))
+}
+
+/// Makes all folders of a store, and its lock.
+pub(crate) fn make_folders(root: &Path) -> Result<(), ImageError> {
+    for folder in ["blobs/sha256", "layers", "index/layers", "index/images", "tmp", "work"] {
+        make_folder(&root.join(folder))?;
+    }
+    let lock = root.join("lock");
+    let made = File::options().append(true).create(true).mode(0o600).open(&lock);
+    made.map(drop).map_err(|e| ImageError::io("creating", lock, e))
 }
 
 /// Reads a note; nothing when it is missing or was damaged.

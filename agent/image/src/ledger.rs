@@ -2,21 +2,27 @@
 //! belongs to no image, then the layers whose last use is longest ago. It never evicts what is pinned or held.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
+use sosna_privsep::{Launcher, Streams};
 use tokio::sync::Notify;
 
 use crate::{
     digest::Digest,
     disk::{Disk, names, read_note, remove},
     error::ImageError,
-    store::OverlayMode,
+    helper,
+    prepared::OverlayMode,
 };
+
+/// How long a layer may take to go.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What a collection removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,8 +73,10 @@ struct State {
     reserved: u64,
     /// Promised to an unpacking child.
     unpacking: u64,
-    /// Renamed away, not yet gone.
+    /// Out of the account, not yet gone.
     deleting: u64,
+    /// Layers of which that is so.
+    leaving: HashSet<Digest>,
     /// The last use handed out: only grows, even when the device's clock is set back.
     clock: u64,
 }
@@ -77,6 +85,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     disk: Arc<Disk>,
+    launcher: Launcher,
     limit: u64,
     state: Mutex<State>,
     changed: Notify,
@@ -101,6 +110,7 @@ pub(crate) struct UnpackRoom {
 struct Buried {
     ledger: Arc<Ledger>,
     bytes: u64,
+    layers: Vec<Digest>,
 }
 
 /// Keeps a blob from being collected while it is worked with; measures it when dropped.
@@ -165,7 +175,12 @@ enum Victim {
 
 impl Ledger {
     /// Reads the store's notes and removes what does not belong together.
-    pub(crate) fn open(disk: Arc<Disk>, limit: u64, mode: OverlayMode) -> Result<Self, ImageError> {
+    pub(crate) fn open(
+        disk: Arc<Disk>,
+        launcher: Launcher,
+        limit: u64,
+        mode: OverlayMode,
+    ) -> Result<Self, ImageError> {
         let mut state = State::default();
         for name in names(&disk.layers())? {
             let diff_id = Digest::from_hex(&name).ok();
@@ -174,7 +189,8 @@ impl Ledger {
                 (Some(diff_id), Some(note)) if note.mode == mode => {
                     state.layers.insert(diff_id, Layer { note, last_use: 0, pins: 0 });
                 }
-                _ => remove(&disk.layers().join(name))?,
+                // Without a note it goes at the next start, or gives way.
+                _ => remove(&disk.layer_note_of(&name))?,
             }
         }
         let notes = disk.root().join("index/layers");
@@ -206,7 +222,7 @@ impl Ledger {
                 _ => remove(&path)?,
             }
         }
-        Ok(Self { disk, limit, state: Mutex::new(state), changed: Notify::new() })
+        Ok(Self { disk, launcher, limit, state: Mutex::new(state), changed: Notify::new() })
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -344,22 +360,25 @@ impl Ledger {
     /// Evicts until no more than `target` bytes are used or nothing unused is left.
     pub(crate) async fn evict_to(self: &Arc<Self>, target: u64) -> Result<Collected, ImageError> {
         let mut collected = Collected::default();
-        let mut graves = Vec::new();
+        let (mut graves, mut layers) = (Vec::new(), Vec::new());
         let mut failed = Ok(());
         let buried = {
             let mut state = self.state();
             while failed.is_ok() && state.used().saturating_sub(state.deleting) > target {
                 let Some(victim) = state.victim() else { break };
-                failed = self.bury(&mut state, victim, &mut collected, &mut graves);
+                failed = self.bury(&mut state, victim, &mut collected, (&mut graves, &mut layers));
             }
-            Buried { ledger: Arc::clone(self), bytes: collected.bytes }
+            Buried { ledger: Arc::clone(self), bytes: collected.bytes, layers }
         };
         // A dropped future must not take its share of the account along: the guard goes with the work.
         let removed = tokio::task::spawn_blocking(move || {
-            let _buried = buried;
-            graves.iter().try_for_each(|grave| remove(grave))
+            let buried = buried;
+            let files = graves.iter().try_for_each(|grave| remove(grave));
+            let layers = buried.layers.iter().map(|layer| buried.ledger.remove_layer(*layer));
+            // Each is tried, whatever became of the others.
+            layers.fold(files, Result::and)
         });
-        let removed = removed.await.map_err(std::io::Error::other);
+        let removed = removed.await.map_err(io::Error::other);
         removed.map_err(|e| ImageError::io("evicting from", self.disk.root(), e))??;
         failed.map(|()| collected)
     }
@@ -370,7 +389,7 @@ impl Ledger {
         state: &mut State,
         victim: Victim,
         collected: &mut Collected,
-        graves: &mut Vec<PathBuf>,
+        (graves, layers): (&mut Vec<PathBuf>, &mut Vec<Digest>),
     ) -> Result<(), ImageError> {
         let (bytes, paths) = match victim {
             Victim::Blob(digest) => {
@@ -381,7 +400,9 @@ impl Ledger {
             Victim::Layer(diff_id) => {
                 collected.layers += 1;
                 let bytes = state.layers.remove(&diff_id).map_or(0, |layer| layer.note.bytes);
-                (bytes, vec![self.disk.layer(diff_id), self.disk.layer_note(diff_id)])
+                state.leaving.insert(diff_id);
+                layers.push(diff_id);
+                (bytes, vec![self.disk.layer_note(diff_id)])
             }
         };
         collected.bytes += bytes;
@@ -392,6 +413,30 @@ impl Ledger {
             graves.push(grave);
         }
         self.forget_images(state)
+    }
+
+    /// Returns once a layer is not on its way out, so that it can come again.
+    pub(crate) async fn gone(&self, diff_id: Digest) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.state().leaving.contains(&diff_id) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Has a layer removed that is out of sight. Blocks.
+    fn remove_layer(&self, diff_id: Digest) -> Result<(), ImageError> {
+        let failed = |error: io::Error| ImageError::io("removing", self.disk.layer(diff_id), error);
+        let order = (helper::REMOVE, diff_id.hex());
+        let called = self.launcher.call((order.0, &order.1), Streams::default(), 1 << 16, PATIENCE);
+        let (_, said) = called.map_err(failed)?;
+        let removed: Result<(), String> =
+            serde_json::from_slice(&said).map_err(io::Error::from).map_err(failed)?;
+        removed.map_err(io::Error::other).map_err(failed)
     }
 
     /// An image without any of its layers is no image; its documents may go too.
@@ -426,7 +471,11 @@ impl Drop for Reservation {
 
 impl Drop for Buried {
     fn drop(&mut self) {
-        self.ledger.state().deleting -= self.bytes;
+        {
+            let mut state = self.ledger.state();
+            state.deleting -= self.bytes;
+            state.leaving.retain(|layer| !self.layers.contains(layer));
+        }
         self.ledger.changed.notify_waiters();
     }
 }

@@ -4,7 +4,6 @@
 //! download, unpack, forget the compressed form. The returned [`Image`] keeps its layers in place until dropped.
 
 use std::{
-    fmt,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -13,46 +12,39 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, Mode, XattrFlags, flock, lsetxattr},
+    fs::{FlockOperation, flock},
     io::Errno,
 };
-use serde::{Deserialize, Serialize};
+use sosna_privsep::{Launcher, Monitor, Streams};
 use sosna_registry::{Kind, Reach};
 
 use crate::{
     config::{Config, Descriptor, Manifest, RunConfig},
     digest::Digest,
-    disk::{Disk, publish, remove},
+    disk::{Disk, remove},
     error::ImageError,
     fetch::{Sources, Wanted, fetch},
+    helper,
     http::Http,
     ledger::{BlobHold, Collected, LayerNote, LayerPin, Ledger},
     locks::{Key, Locks},
+    prepared::{OverlayMode, Prepared},
     request::{ImageRequest, Progress},
     unpack::{Job, Limits, Refusal, UnpackError, sandbox::SandboxReport, unpack},
+    user::{ACCOUNT_BYTES, PASSWD, ResolvedUser, UserError, resolve, resolve_user},
 };
 
 /// No manifest or configuration is larger (distribution-spec recommends registries to allow 4 MiB).
 const DOCUMENT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How overlayfs must be told to read the layers' marks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum OverlayMode {
-    /// `trusted.overlay.*`: mount without further options, as the real root.
-    Trusted,
-    /// `user.overlay.*`: mount with the option `userxattr`, as in a user namespace.
-    UserXattr,
-}
+/// How long a helper may take to read two files.
+const HELPER: Duration = Duration::from_secs(30);
 
 /// How a store works; the default is right for an agent.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// The program that unpacks: one whose `main` begins with [`crate::unpack::run_if_requested`].
-    pub unpacker: PathBuf,
     /// Bounds on one layer; by default [`Limits::for_store`].
     pub limits: Option<Limits>,
-    /// By default found out by trying.
-    pub overlay_mode: Option<OverlayMode>,
     /// The HTTP client for registries; by default one with the system's certificate authorities.
     pub registry_client: Option<reqwest::Client>,
     /// Which registries may be on this machine or in a private network; a client that is given goes wherever it goes.
@@ -70,6 +62,7 @@ pub struct ImageStore {
     http: Http,
     options: StoreOptions,
     mode: OverlayMode,
+    launcher: Launcher,
     /// One layer is unpacked at a time: a small device has neither the memory nor the cores for more.
     unpacking: tokio::sync::Mutex<()>,
     sandbox: Mutex<Option<SandboxReport>>,
@@ -91,44 +84,12 @@ pub struct Image {
     _pins: Vec<LayerPin>,
 }
 
-// === impl OverlayMode ===
-
-impl OverlayMode {
-    /// The attribute by which a folder hides what lies below it (kernel, overlayfs.rst, "whiteouts and opaque
-    /// directories").
-    #[must_use]
-    pub const fn opaque_attribute(self) -> &'static str {
-        match self {
-            Self::Trusted => "trusted.overlay.opaque",
-            Self::UserXattr => "user.overlay.opaque",
-        }
-    }
-
-    fn find_out(disk: &Disk) -> Result<Self, ImageError> {
-        let probe = disk.aside();
-        let failed = |e: io::Error| ImageError::io("trying attributes in", disk.root(), e);
-        fs::create_dir(&probe).map_err(failed)?;
-        let set = |mode: Self| lsetxattr(&probe, mode.opaque_attribute(), b"y", XattrFlags::empty());
-        let mode = match set(Self::Trusted) {
-            Ok(()) => Ok(Self::Trusted),
-            Err(Errno::PERM) => Ok(Self::UserXattr),
-            // The disk has no such attributes: overlayfs works all the same, opaque folders will be refused.
-            Err(Errno::NOTSUP) => Ok(Self::Trusted),
-            Err(errno) => Err(failed(errno.into())),
-        };
-        remove(&probe)?;
-        mode
-    }
-}
-
 // === impl StoreOptions ===
 
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            unpacker: PathBuf::from("/proc/self/exe"),
             limits: None,
-            overlay_mode: None,
             registry_client: None,
             reach: Reach::default(),
             patience: Duration::from_secs(30),
@@ -139,36 +100,67 @@ impl Default for StoreOptions {
 // === impl ImageStore ===
 
 impl ImageStore {
-    /// Opens or makes the store in `folder`, with at most `limit_bytes` on disk. Blocks for a moment.
+    /// Opens or makes the store in `folder`, with at most `limit_bytes` on disk, and works on layers with this process's
+    /// own rights; for programs that have none to give up. Blocks for a moment.
     ///
     /// # Errors
     /// When the folder cannot be used, or another process has it open.
     pub fn open(folder: &Path, limit_bytes: u64, options: StoreOptions) -> Result<Self, ImageError> {
-        fs::create_dir_all(folder).map_err(|e| ImageError::io("making", folder, e))?;
-        let folder = folder.canonicalize().map_err(|e| ImageError::io("finding", folder, e))?;
-        let lock = folder.join("lock");
-        let owner = File::create(&lock).map_err(|e| ImageError::io("creating", &lock, e))?;
+        let prepared = Prepared::new(folder, None, None)?;
+        let monitor = Monitor::new(prepared.helpers()).and_then(Monitor::beside);
+        let launcher = monitor.map_err(|e| ImageError::io("starting a monitor for", folder, e))?;
+        Self::new(&prepared, launcher, limit_bytes, options)
+    }
+
+    /// Opens what was prepared; the launcher's monitor knows [`Prepared::helpers`].
+    ///
+    /// # Errors
+    /// When the folder cannot be used, or another process has it open.
+    pub fn new(
+        prepared: &Prepared,
+        launcher: Launcher,
+        limit_bytes: u64,
+        options: StoreOptions,
+    ) -> Result<Self, ImageError> {
+        let lock = prepared.root.join("lock");
+        let owner =
+            File::options().append(true).open(&lock).map_err(|e| ImageError::io("opening", &lock, e))?;
         match flock(&owner, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(ImageError::InUse { path: folder }),
+            Err(Errno::WOULDBLOCK) => return Err(ImageError::InUse { path: prepared.root.clone() }),
             Err(errno) => return Err(ImageError::io("locking", lock, errno.into())),
         }
-        let disk = Arc::new(Disk::open(&folder)?);
-        let mode = match options.overlay_mode {
-            Some(mode) => mode,
-            None => OverlayMode::find_out(&disk)?,
-        };
+        let disk = Arc::new(prepared.disk()?);
+        let ledger = Ledger::open(Arc::clone(&disk), launcher.clone(), limit_bytes, prepared.mode)?;
         Ok(Self {
-            ledger: Arc::new(Ledger::open(Arc::clone(&disk), limit_bytes, mode)?),
+            ledger: Arc::new(ledger),
             disk,
             locks: Locks::default(),
             http: Http::new(options.registry_client.clone(), options.reach.clone(), options.patience),
             options,
-            mode,
+            mode: prepared.mode,
+            launcher,
             unpacking: tokio::sync::Mutex::new(()),
             sandbox: Mutex::new(None),
             _owner: owner,
         })
+    }
+
+    /// Resolves the user of an image, as [`resolve_user`] does, also where its files are closed to this process.
+    ///
+    /// # Errors
+    /// [`UserError`].
+    pub async fn user_of(&self, image: &Image, user: &str) -> Result<ResolvedUser, UserError> {
+        let (layers, wanted, launcher) = (image.layers.clone(), user.to_owned(), self.launcher.clone());
+        let failed = |source: io::Error| UserError::Read { path: PASSWD, source };
+        let resolved = tokio::task::spawn_blocking(move || match resolve_user(&layers, &wanted) {
+            Err(error) if error.is_closed() => {
+                let [passwd, group] = accounts(&launcher, &layers).map_err(failed)?;
+                resolve(&wanted, &passwd.unwrap_or_default(), &group.unwrap_or_default())
+            }
+            resolved => resolved,
+        });
+        resolved.await.map_err(io::Error::other).map_err(failed)?
     }
 
     /// How to mount the layers.
@@ -382,6 +374,7 @@ impl ImageStore {
         }
         let _blob = self.locks.lock(Key::Blob(layer.digest)).await;
         let _hold = self.ledger.hold_blob(layer.digest);
+        self.ledger.gone(diff_id).await;
         let path = self.disk.blob(layer.digest);
         if length(&path) != Some(layer.size) {
             remove(&path)?;
@@ -464,31 +457,12 @@ impl ImageStore {
         diff_id: Digest,
         room: u64,
     ) -> Result<LayerPin, ImageError> {
-        let aside = Aside(Some(self.disk.aside()));
         let path = self.disk.blob(layer.digest);
         let blob = File::open(&path).map_err(|e| ImageError::io("opening", path, e))?;
-        let made = fs::create_dir(aside.path()).and_then(|()| {
-            // An image's root is open to its users, whatever this process's umask is.
-            Ok(rustix::fs::chmod(aside.path(), Mode::from_raw_mode(0o755))?)
-        });
-        made.map_err(|e| ImageError::io("making", aside.path(), e))?;
         let mut limits = self.options.limits.clone().unwrap_or_else(|| Limits::for_store(self.limit_bytes()));
         limits.disk_bytes = limits.disk_bytes.min(room);
-        let job = Job {
-            program: &self.options.unpacker,
-            blob,
-            target: aside.path().to_owned(),
-            diff_id,
-            limits,
-            mode: self.mode,
-        };
-        let outcome = match unpack(job).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                aside.remove().await;
-                return Err(self.unpack_error(layer, error));
-            }
-        };
+        let outcome = unpack(Job { launcher: &self.launcher, blob, diff_id, limits }).await;
+        let outcome = outcome.map_err(|error| self.unpack_error(layer, error))?;
         tracing::debug!(%diff_id, unpacked = ?outcome.unpacked, "a layer is unpacked");
         self.note_sandbox(outcome.sandbox);
         let note = LayerNote {
@@ -496,10 +470,8 @@ impl ImageStore {
             root_opaque: outcome.root_opaque,
             mode: self.mode,
         };
-        // The note first: a layer without one is thrown away at the next start, a note without layer too.
+        // A layer without a note is thrown away at the next start.
         self.disk.write_note(&self.disk.layer_note(diff_id), &note)?;
-        let place = self.disk.layer(diff_id);
-        publish(aside.path(), &place).map_err(|e| ImageError::io("publishing", place, e))?;
         Ok(self.ledger.add_layer(diff_id, note))
     }
 
@@ -523,41 +495,12 @@ impl ImageStore {
     }
 }
 
-/// A folder in `tmp` that goes away unless it was renamed. Removing takes time, so it is done beside the runtime; at
-/// the latest the next start empties `tmp`.
-struct Aside(Option<PathBuf>);
-
-impl Aside {
-    fn path(&self) -> &Path {
-        self.0.as_deref().unwrap_or(Path::new(""))
-    }
-
-    /// Removes the folder before going on.
-    async fn remove(mut self) {
-        if let Some(path) = self.0.take() {
-            // A task that cannot be joined panicked or was cut off by the end of the runtime.
-            let _ = tokio::task::spawn_blocking(move || remove_aside(&path)).await;
-        }
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        let Some(path) = self.0.take().filter(|path| path.symlink_metadata().is_ok()) else { return };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || remove_aside(&path))),
-            Err(_) => remove_aside(&path),
-        }
-    }
-}
-
-fn remove_aside(path: &Path) {
-    if let Err(error) = remove(path) {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "a half-unpacked layer stays until the next start"
-        );
-    }
+/// The files of accounts, read by a helper.
+fn accounts(launcher: &Launcher, layers: &[PathBuf]) -> io::Result<[Option<String>; 2]> {
+    let names = layers.iter().filter_map(|layer| layer.file_name()?.to_str());
+    let input = Streams::reading(names.collect::<Vec<_>>().join(",").as_bytes())?;
+    let (_, said) = launcher.call((helper::ACCOUNTS, ""), input, 4 * ACCOUNT_BYTES, HELPER)?;
+    serde_json::from_slice::<helper::Accounts>(&said)?.map_err(io::Error::other)
 }
 
 fn length(path: &Path) -> Option<u64> {
@@ -569,13 +512,4 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)?.take(DOCUMENT_BYTES + 1).read_to_end(&mut text)?;
     Ok(text)
-}
-
-impl fmt::Display for OverlayMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Trusted => "trusted.overlay",
-            Self::UserXattr => "user.overlay (mount with userxattr)",
-        })
-    }
 }

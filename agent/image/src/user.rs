@@ -6,7 +6,9 @@ use std::{io, path::PathBuf};
 use crate::merged;
 
 /// Longer files are cut: nobody has a megabyte of users in an image.
-const MAX_BYTES: u64 = 1024 * 1024;
+pub(crate) const ACCOUNT_BYTES: u64 = 1024 * 1024;
+pub(crate) const PASSWD: &str = "/etc/passwd";
+pub(crate) const GROUP: &str = "/etc/group";
 
 /// Who a container's program is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,17 +56,25 @@ struct Account<'a> {
 /// # Errors
 /// When a name is unknown to the image or its files cannot be read.
 pub fn resolve_user(layers: &[PathBuf], user: &str) -> Result<ResolvedUser, UserError> {
-    let passwd = file(layers, "/etc/passwd")?;
-    let group = file(layers, "/etc/group")?;
+    let passwd = file(layers, PASSWD)?;
+    let group = file(layers, GROUP)?;
     resolve(user, &passwd, &group)
 }
 
+impl UserError {
+    /// Whether the image does not let this process look.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 fn file(layers: &[PathBuf], path: &'static str) -> Result<String, UserError> {
-    let text = merged::read(layers, path, MAX_BYTES).map_err(|source| UserError::Read { path, source })?;
+    let text =
+        merged::read(layers, path, ACCOUNT_BYTES).map_err(|source| UserError::Read { path, source })?;
     Ok(String::from_utf8_lossy(&text.unwrap_or_default()).into_owned())
 }
 
-fn resolve(user: &str, passwd: &str, group: &str) -> Result<ResolvedUser, UserError> {
+pub(crate) fn resolve(user: &str, passwd: &str, group: &str) -> Result<ResolvedUser, UserError> {
     let (user, wanted_group) = match user.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (user, None),

@@ -149,7 +149,8 @@ impl ExitRecord {
         let path = task_dir.join(FILE);
         let text = serde_json::to_vec(self)
             .map_err(|source| RuntimeError::Damaged { path: path.clone(), source })?;
-        durable::write(&path, &text, 0o600).at("write the exit record", &path)
+        // The folder is closed to all but whoever may read it.
+        durable::write(&path, &text, 0o640).at("write the exit record", &path)
     }
 
     /// The record in a task's folder, if the container has ended.

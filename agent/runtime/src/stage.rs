@@ -21,6 +21,8 @@ use crate::{
     enforcement::DiskMethod,
     error::{At, Result, RuntimeError},
     scratch::Scratch,
+    settings::Sources,
+    source,
     spec::ContainerSpec,
     sys,
 };
@@ -53,6 +55,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) disk: DiskMethod,
     /// Where the scratch's image lies.
     pub(crate) scratch: &'a Path,
+    /// Where layers and inputs must come from.
+    pub(crate) sources: Option<&'a Sources>,
     /// Host folders that must stay visible.
     pub(crate) keep: &'a [&'a Path],
 }
@@ -85,22 +89,34 @@ impl Stage {
     /// Mounts it all. The mount namespace must be our own already.
     pub(crate) fn build(plan: &Plan<'_>) -> Result<Self> {
         let spec = plan.spec;
-        let user_ns = match plan.range {
-            Some((first, count)) => {
-                Some(sys::mapping_namespace(first, count).at("map user ids for", spec.id.as_str())?)
-            }
-            None => None,
+        let mapped = |from: u32, to: u32, count: u32| {
+            sys::mapping_namespace(from, to, count).at("map user ids for", spec.id.as_str())
         };
+        let user_ns = plan.range.map(|(first, count)| mapped(0, first, count)).transpose()?;
         // All of the host that is wanted is held before anything is covered.
-        let take = |path: &Path| -> Result<OwnedFd> {
-            let tree = sys::clone_tree(path).at("open", path)?;
+        let bind = |tree: OwnedFd, ns: Option<&OwnedFd>, path: &Path| -> Result<OwnedFd> {
             // In a user namespace of an ordinary user the flags of the mount it was copied from are locked.
             let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-            sys::set_mount_attributes(&tree, attributes, user_ns.as_ref()).at("map the owners of", path)?;
+            sys::set_mount_attributes(&tree, attributes, ns).at("map the owners of", path)?;
             Ok(tree)
         };
-        let layers = spec.layers.iter().map(|l| take(l)).collect::<Result<Vec<_>>>()?;
-        let inputs = spec.inputs.iter().map(|i| take(&i.source)).collect::<Result<Vec<_>>>()?;
+        let layers = spec.layers.iter();
+        let layers = layers.map(|path| bind(source::layer(path, plan.sources)?, user_ns.as_ref(), path));
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        let mut inputs = Vec::new();
+        let mut inputs_ns: Option<(u32, OwnedFd)> = None;
+        for input in &spec.inputs {
+            let (tree, owner) = source::input(&input.source, plan.sources)?;
+            let ns = match (plan.range, owner.filter(|owner| *owner != 0)) {
+                // Whoever keeps inputs on the host, in the container they are root's.
+                (Some((first, _)), Some(owner)) => match &inputs_ns {
+                    Some((of, ns)) if *of == owner => Some(ns),
+                    _ => Some(&inputs_ns.insert((owner, mapped(owner, first, 1)?)).1),
+                },
+                _ => user_ns.as_ref(),
+            };
+            inputs.push(bind(tree, ns, &input.source)?);
+        }
 
         let base = cover(plan.keep)?;
         let first = plan.range.map_or(0, |(first, _)| first);
@@ -257,7 +273,7 @@ pub(crate) fn try_idmap(folder: &Path) -> io::Result<()> {
         fs::write(layer.join("file"), "")?;
         fs::create_dir_all(&at)?;
         mount(Some("tmpfs"), &at, Some("tmpfs"), MsFlags::empty(), Some("size=1m"))?;
-        let ns = sys::mapping_namespace(1_000_000, 1000)?;
+        let ns = sys::mapping_namespace(0, 1_000_000, 1000)?;
         let tree = sys::clone_tree(&layer)?;
         sys::set_mount_attributes(&tree, libc::MOUNT_ATTR_RDONLY, Some(&ns))?;
         fs::create_dir(at.join("l0"))?;

@@ -3,18 +3,19 @@
 use std::{
     ffi::{CString, OsStr},
     fs::File,
-    io::{self, Seek, Write},
+    io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
 };
 
 use nix::{
-    fcntl::{FcntlArg, SealFlag, fcntl},
+    fcntl::{FcntlArg, fcntl},
     unistd::Pid,
 };
+pub(crate) use sosna_privsep::{fd_path, pidfd};
 
 /// A path for the kernel.
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -41,6 +42,13 @@ pub(crate) fn clone_tree(path: &Path) -> io::Result<OwnedFd> {
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
     // SAFETY: `path` is a valid C string that outlives the call.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
+}
+
+/// The same of what a descriptor stands for (`AT_EMPTY_PATH`).
+pub(crate) fn clone_tree_of(fd: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.unsigned_abs();
+    // SAFETY: the empty path is a valid C string.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) })
 }
 
 /// Sets attributes of a detached mount (`mount_setattr(2)`); `user_ns` maps its owners.
@@ -77,41 +85,6 @@ pub(crate) fn attach_tree(tree: &OwnedFd, path: &Path) -> io::Result<()> {
             libc::MOVE_MOUNT_F_EMPTY_PATH,
         )
     })
-}
-
-/// A descriptor that becomes readable when the process ends (`pidfd_open(2)`).
-pub(crate) fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: no pointers.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
-}
-
-/// Copies a file into sealed memory that can be executed but never changed again (CVE-2019-5736).
-pub(crate) fn sealed_copy(source: &mut File) -> io::Result<OwnedFd> {
-    const MFD_EXEC: libc::c_uint = 0x10;
-    let base = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    let name = c"sosna".as_ptr();
-    // Kernels before 6.3 do not know MFD_EXEC and make executable files anyway.
-    // SAFETY: `name` is a static C string.
-    let fd = match owned(libc::c_long::from(unsafe { libc::memfd_create(name, base | MFD_EXEC) })) {
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-            // SAFETY: as above.
-            owned(libc::c_long::from(unsafe { libc::memfd_create(name, base) }))?
-        }
-        other => other?,
-    };
-    let mut copy = File::from(fd);
-    source.rewind()?;
-    io::copy(source, &mut copy)?;
-    copy.flush()?;
-    let seals =
-        SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(copy.into())
-}
-
-/// The path by which this process reaches an open descriptor.
-pub(crate) fn fd_path(fd: BorrowedFd<'_>) -> std::path::PathBuf {
-    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }
 
 /// Takes the advisory lock of a process on a whole file, or says that another process has it. Unlike `flock`, it
@@ -308,9 +281,9 @@ pub(crate) fn interrupt_after(first: std::time::Duration) -> io::Result<()> {
     }))
 }
 
-/// A user namespace with this mapping of users and groups (container 0.. to host `base`..), for idmapped mounts.
+/// A user namespace with this mapping of users and groups (`from`.. on disk to `base`.. on the host), for idmapped mounts.
 /// Only for a process with one thread.
-pub(crate) fn mapping_namespace(base: u32, count: u32) -> io::Result<OwnedFd> {
+pub(crate) fn mapping_namespace(from: u32, base: u32, count: u32) -> io::Result<OwnedFd> {
     let (ready_read, ready_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (go_read, go_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     // SAFETY: this process has one thread, so the child may do what it likes; it only makes system calls.
@@ -333,7 +306,7 @@ pub(crate) fn mapping_namespace(base: u32, count: u32) -> io::Result<OwnedFd> {
                     return Err(io::Error::other("the kernel refused a user namespace"));
                 }
                 for map in ["uid_map", "gid_map"] {
-                    std::fs::write(format!("/proc/{child}/{map}"), format!("0 {base} {count}"))?;
+                    std::fs::write(format!("/proc/{child}/{map}"), format!("{from} {base} {count}"))?;
                 }
                 Ok(File::open(format!("/proc/{child}/ns/user"))?.into())
             })();

@@ -11,10 +11,13 @@ mod tasks;
 
 use std::{
     collections::BTreeMap,
+    fs, io,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use sosna_host::{
     file::{self, Access, FileError},
@@ -162,7 +165,17 @@ impl Store {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE);
         let open = |source: redb::Error| StoreError::Open { path: path.clone(), source: Box::new(source) };
-        let db = builder.create(&path).map_err(|error| open(error.into()))?;
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        // Made where it is missing, and only then: the folder is one in which the kernel lets nobody, not even root, make
+        // what is another's (proc_sys_fs(5), protected_regular).
+        let file = options.open(&path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => options.create_new(true).open(&path),
+            _ => Err(error),
+        });
+        let file = file.map_err(|error| open(redb::Error::Io(error)))?;
+        let file = FileBackend::new(file).map_err(|error| open(error.into()))?;
+        let db = builder.create_with_backend(file).map_err(|error| open(error.into()))?;
         let store = Self { db, signer, reserved: Mutex::default(), queued: tokio::sync::Notify::new() };
         store.write(|tx| {
             tx.create_tables()?;

@@ -178,7 +178,7 @@ fn a_lost_store_begins_a_new_epoch() {
     let store = bench.open();
     bench.accept(&store, 1);
     drop(store);
-    std::fs::remove_file(bench.dir.path().join("agent.redb")).unwrap();
+    fs::remove_file(bench.dir.path().join("agent.redb")).unwrap();
     let store = bench.open();
     assert_eq!(store.epoch().unwrap(), 2);
     bench.accept(&store, 1);

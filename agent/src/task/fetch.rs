@@ -85,15 +85,8 @@ pub(super) async fn fetch(engine: &Engine, plan: &Plan, hand: &Hand) -> Result<R
             destination: input.destination.clone(),
         });
     }
-    let (layers, user) = (image.layers.clone(), image.config.user.clone().unwrap_or_default());
-    let resolved = tokio::task::spawn_blocking(move || sosna_layers::resolve_user(&layers, &user)).await;
-    let user = match resolved {
-        Ok(user) => user?,
-        Err(error) => {
-            let failed = FileError::of("read the users of", std::path::Path::new("the image"));
-            return Err(failed(std::io::Error::other(error)).into());
-        }
-    };
+    let user = image.config.user.clone().unwrap_or_default();
+    let user = engine.images.user_of(&image, &user).await?;
     let home = user.home;
     let user = UserSpec { uid: user.uid, gid: user.gid, additional: user.additional_gids };
     let spec = plan.spec(image.layers.clone(), &image.config, (user, home), inputs)?;

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod hostile;
+mod rights;
 mod support;
 
 use std::{path::Path, time::Duration};

@@ -10,7 +10,11 @@
 //! | `SOSNA_FAULT_ONCE` | a path | made when it happens; while it is there, nothing does |
 //! | `SOSNA_FAULT_LIST` | a path | the name of each point that is passed, and the process, are added to this file, a line each, [`NOTED`] times at most in a process |
 
-use std::{io, path::Path, process::Command};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// How often one process notes that it passed a point.
 pub const NOTED: u32 = 8;
@@ -50,6 +54,19 @@ pub fn point_of(name: &str, path: &Path) -> io::Result<()> {
 pub fn passed(name: &str) {
     // A failure that was asked for cannot happen here.
     let _ = point(name);
+}
+
+/// Where a process that may write in few places only must be able to write, so that faults are noted and come once.
+#[must_use]
+pub fn folders() -> Vec<PathBuf> {
+    #[cfg(debug_assertions)]
+    {
+        let names = ["SOSNA_FAULT_ONCE", "SOSNA_FAULT_LIST"];
+        let paths = names.into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+        paths.filter_map(|path| path.parent().map(Path::to_owned)).filter(|folder| folder.is_dir()).collect()
+    }
+    #[cfg(not(debug_assertions))]
+    Vec::new()
 }
 
 /// Lets a program that is started with an empty environment know what is asked for.

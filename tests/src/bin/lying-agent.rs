@@ -5,6 +5,7 @@
 use std::{
     fs,
     future::Future,
+    io,
     path::{Path, PathBuf},
     pin::Pin,
     process::ExitCode,
@@ -33,7 +34,14 @@ impl ContainerRuntime for LyingRuntime {
     fn wait<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ExitRecord> {
         Box::pin(async move {
             let mut record = self.0.wait(id).await?;
-            let outputs = self.0.folder(id).join("outputs");
+            let (left, own) = (self.0.folder(id), self.own(id));
+            // What a container left is root's: whoever lies has a copy.
+            if !own.exists() {
+                let aside = own.with_extension("new");
+                let copied = copy(&left, &aside).and_then(|()| fs::rename(aside, &own));
+                copied.unwrap_or_else(|error| panic!("no lies can be told: {error}"));
+            }
+            let outputs = own.join("outputs");
             for output in record.outputs.iter_mut().filter(|output| output.kind == OutputKind::File) {
                 if let Some(sha256) = lie(&outputs.join(&output.path)) {
                     output.sha256 = sha256;
@@ -48,6 +56,7 @@ impl ContainerRuntime for LyingRuntime {
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ()> {
+        let _ = fs::remove_dir_all(self.own(id));
         self.0.remove(id)
     }
 
@@ -60,7 +69,7 @@ impl ContainerRuntime for LyingRuntime {
     }
 
     fn folder(&self, id: &ContainerId) -> PathBuf {
-        self.0.folder(id)
+        Some(self.own(id)).filter(|own| own.exists()).unwrap_or_else(|| self.0.folder(id))
     }
 
     fn missing_limits(&self) -> Vec<String> {
@@ -70,6 +79,31 @@ impl ContainerRuntime for LyingRuntime {
     fn walls(&self) -> Vec<String> {
         self.0.walls()
     }
+}
+
+impl LyingRuntime {
+    /// Where this program keeps what it says that a container left: in the data folder.
+    fn own(&self, id: &ContainerId) -> PathBuf {
+        let folder = self.0.folder(id);
+        let data = folder.ancestors().nth(3).unwrap_or(&folder);
+        data.join("lies").join(id.as_str())
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let to = to.join(entry.file_name());
+        match (kind.is_dir(), kind.is_file()) {
+            (true, _) => copy(&entry.path(), &to)?,
+            // What the agent may not read it does not deliver either.
+            (_, true) => drop(fs::copy(entry.path(), to)),
+            _ => std::os::unix::fs::symlink(fs::read_link(entry.path())?, to)?,
+        }
+    }
+    Ok(())
 }
 
 /// Changes a file's pixels, once; returns the new hash in hexadecimal.

@@ -22,6 +22,8 @@ use crate::tools::programs::unpack;
 
 /// After so long a device that has nothing to do has freed what it needed for enrolment.
 const SETTLED: Duration = Duration::from_secs(15);
+/// The agent, and the monitor that it leaves behind to start helpers.
+const IDLE: usize = 2;
 /// How long enrolment or a task's start may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -50,7 +52,7 @@ pub(super) fn measure(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn
         Ok(world.sosna_json::<serde_json::Value>(&["devices"])?.to_string().contains("\"online\":true"))
     })?;
     thread::sleep(SETTLED);
-    let idle = Memory::of(&group, 1)?;
+    let idle = Memory::of(&group, IDLE)?;
     idle.figures("idle", &mut figures);
     figures.push(Measured::new("idle control group", megabytes(group.bytes()?), "MB"));
 
@@ -58,13 +60,13 @@ pub(super) fn measure(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn
     let source = format!("oci:{}", image.display());
     let request = ["run", "--detach", "--memory", "64M", "--disk", "16M", "--timeout", "2m", &source];
     let job = world.sosna(&request)?;
-    until("the task did not start", || Ok(group.processes()?.len() == 2))?;
+    until("the task did not start", || Ok(group.processes()?.len() == IDLE + 1))?;
     thread::sleep(SETTLED);
-    let busy = Memory::of(&group, 2)?;
+    let busy = Memory::of(&group, IDLE + 1)?;
     busy.figures("with a task", &mut figures);
     figures.push(Measured::new("with a task control group", megabytes(group.bytes()?), "MB"));
     world.sosna(&["cancel", job.trim()])?;
-    until("the task did not end", || Ok(group.processes()?.len() == 1))?;
+    until("the task did not end", || Ok(group.processes()?.len() == IDLE))?;
     let _ = world.stop();
     Ok(figures)
 }
@@ -106,7 +108,7 @@ fn sleeper(tree: &Tree, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
     Ok(image.dir)
 }
 
-/// Memory of the agent's processes together: the agent and its shims, without what runs in containers.
+/// Memory of the agent's processes together: the agent, its monitor and its shims, without what runs in containers.
 struct Memory {
     processes: usize,
     /// Kilobytes by name, as in `/proc/PID/smaps_rollup`.

@@ -51,13 +51,15 @@ pub struct Config {
 
 /// What PID 1 and the agent tell each other, in memory.
 pub const FOLDER: &str = "/run/sosna";
+/// The folder in it in which the agent, which has no rights, may tell something: links and the like in there are nothing.
+pub const TOLD: &str = "agent";
 /// Where the agent keeps its things.
 pub const AGENT_DATA: &str = "/data/agent";
 /// The owner's join token, if there is one: in memory, for root only.
 pub const JOIN: &str = "/run/sosna/join";
 /// Made by the agent once its enrolment is on the disk, with the milliseconds since the kernel's start in it: then the
 /// token is removed from the boot partition.
-pub const ENROLLED: &str = "/run/sosna/enrolled";
+pub const ENROLLED: &str = "/run/sosna/agent/enrolled";
 /// What the network costs, for the agent: the cards and which one is the way out, as JSON.
 pub const NETWORK: &str = "/run/sosna/network.json";
 

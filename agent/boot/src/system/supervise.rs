@@ -224,7 +224,7 @@ impl Supervisor {
         if !self.token_kept || !Path::new(ENROLLED).exists() {
             return;
         }
-        self.shared.facts().times.enrolled = sysfs::value(ENROLLED);
+        self.shared.facts().times.enrolled = sysfs::told(ENROLLED).and_then(|text| text.parse().ok());
         let Some(disk) = &self.disk else { return };
         // This loop feeds the watchdog, and does not wait for anybody.
         if boot::is_busy() {

@@ -80,6 +80,7 @@ fn run() -> io::Result<()> {
             if fs::read_to_string(file).is_ok_and(|token| token == "sosna1token") {
                 say("child: the token is here");
             }
+            fs::create_dir_all(Path::new(system::FOLDER).join(system::TOLD))?;
             fs::write(system::ENROLLED, "")?;
         }
         "restart" => {

@@ -1,5 +1,5 @@
-//! What the unpacking child and its parent say to each other: the order as one JSON argument, then one JSON line per
-//! message on the child's standard output. The parent trusts none of it beyond the types.
+//! What the unpacking child, its parent, and the store say to each other: the order as one JSON argument, then one JSON
+//! line per message on standard output. The parent trusts none of the child's beyond the types.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,41 @@ pub(crate) enum Message {
     Done(Unpacked),
     /// The layer is refused.
     Refused(Refusal),
+}
+
+/// How an unpacking goes, to whoever asked for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Told {
+    /// How far the sandbox could be built.
+    Sandbox(SandboxReport),
+    /// Uncompressed bytes read so far.
+    Progress(u64),
+    /// The layer is in its place.
+    Done {
+        /// What it turned out to be.
+        unpacked: Unpacked,
+        /// It hides everything below it.
+        root_opaque: bool,
+    },
+    /// The layer is refused.
+    Refused(Refusal),
+    /// The child did not do as it should.
+    Failed(ChildFailure),
+    /// The finished folder could not be completed: in words, and the number of the system's error where it is one.
+    Finish(String, Option<i32>),
+}
+
+/// What was wrong with the child.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ChildFailure {
+    /// It could not be started or talked to.
+    Child(String),
+    /// It said nothing for too long.
+    Silent,
+    /// It spoke nonsense.
+    Protocol(String),
+    /// It died, with this wait status.
+    Died(i32),
 }
 
 /// What one layer turned out to be.

@@ -1,9 +1,9 @@
 //! Turns a compressed layer into a folder for overlayfs, in a child process that can do nothing else.
 //!
-//! The parent gives the child a blob whose digest it has verified, an empty folder, and bounds. The child builds its
-//! sandbox, decompresses (gzip, zstd or nothing), checks the diff_id over the uncompressed stream, and reports. The
-//! parent then sets what needs more power than the child has (the mark of opaque folders), flushes, and only the
-//! caller's rename makes the folder visible.
+//! The store asks a helper ([`crate::helper`]) and gives it a blob whose digest it has verified, and bounds. The helper
+//! gives the child an empty folder. The child builds its sandbox, decompresses (gzip, zstd or nothing), checks the diff_id
+//! over the uncompressed stream, and reports. The helper then sets what needs more power than the child has (the mark of
+//! opaque folders), flushes, and only its rename makes the folder visible.
 //!
 //! Decisions: modes are kept with set-uid and set-gid bits (the store is closed to everybody but its owner, and
 //! tasks run in user namespaces); owners, times, `user.*` attributes and `security.capability` are kept; other
@@ -14,6 +14,7 @@
 //! both decompressors and the archive reader are safe Rust for that reason.
 
 mod archive;
+mod ask;
 mod child;
 mod message;
 mod parent;
@@ -21,16 +22,18 @@ pub mod sandbox;
 mod stream;
 mod tree;
 
+pub use ask::UnpackError;
+pub(crate) use ask::{Job, unpack};
 pub use message::{Limits, Refusal, Unpacked};
-pub use parent::UnpackError;
-pub(crate) use parent::{Job, unpack};
+pub(crate) use parent::helper;
 
+/// What the child is called by.
+const ARGV0: &str = "sosna-unpack";
 /// The first argument by which the binary knows that it is to unpack.
 const REQUEST: &str = "sosna-unpack-layer";
 
-/// Unpacks and exits when this process was started to do so; returns at once otherwise. Call it as the first line of
-/// `main`, before any thread, runtime or log exists.
-pub fn run_if_requested() {
+/// Unpacks and exits when this process was started to do so; returns at once otherwise.
+pub(crate) fn run_if_requested() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == REQUEST) {
         child::run(arguments);

@@ -1,176 +1,200 @@
-//! The parent's side of unpacking: starts the child, listens to it with a bound and a time-out, sets the marks that
-//! need its own power, flushes. It believes the child's word only where a lie would hurt that layer alone.
+//! The helper's side of unpacking: starts the child, listens to it with a bound and a time-out, sets the marks that need
+//! its own power, flushes, and puts the layer in its place. It believes the child's word only where a lie would hurt that
+//! layer alone, and stops when nobody waits for the layer any more.
 
 use std::{
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    fs,
+    io::{self, Read as _},
+    os::{
+        fd::AsFd as _,
+        unix::process::{CommandExt as _, ExitStatusExt as _},
+    },
+    path::Path,
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use rustix::{
-    fs::{Mode, OFlags, XattrFlags, fsetxattr, open, syncfs},
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags, XattrFlags, chmod, fsetxattr, open, syncfs},
     io::Errno,
-};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    process::Command,
 };
 
 use super::{
-    REQUEST,
-    message::{Limits, Message, Order, Refusal, Unpacked},
-    sandbox::SandboxReport,
+    ARGV0, REQUEST,
+    message::{ChildFailure, Message, Order, Refusal, Told, Unpacked},
     tree::open_folder,
 };
-use crate::{digest::Digest, store::OverlayMode};
+use crate::{
+    digest::Digest,
+    disk::{publish, remove},
+    helper::{Place, say, words},
+    prepared::OverlayMode,
+};
 
 /// Longest line that the child may say: a path of 4095 bytes in hexadecimal, and some.
-const LINE_BYTES: u64 = 32 * 1024;
+const LINE_BYTES: usize = 32 * 1024;
 
-/// Most that the child may say about opaque folders, so that it cannot fill the parent's memory.
+/// Most that the child may say about opaque folders, so that it cannot fill this process's memory.
 const OPAQUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// A child that is silent for so long is stuck: it speaks at every megabyte.
-const SILENCE: Duration = Duration::from_secs(300);
+pub(super) const SILENCE: Duration = Duration::from_secs(300);
 
-/// Why a layer could not be unpacked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UnpackError {
-    /// The layer itself is at fault, or the disk is full.
-    #[error("the layer was refused")]
-    Refused(#[source] Refusal),
-    /// The child could not be started or talked to.
-    #[error("the unpacker could not be run; check that the agent's program file is still readable")]
-    Child(#[source] io::Error),
-    /// The child died: killed, out of its memory bound, or a fault in it.
-    #[error("the unpacker died ({status}) without saying why; its last words: {words:?}")]
-    Died {
-        /// How it ended.
-        status: ExitStatus,
-        /// The beginning of what it wrote to standard error.
-        words: String,
-    },
-    /// The child said nothing for too long and was killed.
-    #[error("the unpacker was silent for {} s and was stopped", SILENCE.as_secs())]
-    Silent,
-    /// The child spoke nonsense.
-    #[error("the unpacker's report is not understood")]
-    Protocol(#[source] serde_json::Error),
-    /// The finished folder could not be marked or flushed.
-    #[error("the unpacked folder could not be completed")]
-    Finish(#[source] io::Error),
+/// Why there is no layer.
+enum Stop {
+    Told(Told),
+    /// Nobody waits for it.
+    Alone,
 }
 
-/// One layer to unpack.
-#[derive(Debug)]
-pub(crate) struct Job<'a> {
-    /// The program to start; it calls [`super::run_if_requested`] first.
-    pub(crate) program: &'a Path,
-    /// The compressed layer, at its first byte.
-    pub(crate) blob: File,
-    /// An empty folder of its own.
-    pub(crate) target: PathBuf,
-    pub(crate) diff_id: Digest,
-    pub(crate) limits: Limits,
-    pub(crate) mode: OverlayMode,
-}
-
-/// What came out.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) unpacked: Unpacked,
-    /// The layer hides everything below it.
-    pub(crate) root_opaque: bool,
-    pub(crate) sandbox: SandboxReport,
-}
-
-/// Unpacks one layer. When this future is dropped the child is killed.
-pub(crate) async fn unpack(job: Job<'_>) -> Result<Outcome, UnpackError> {
-    let order = Order { diff_id: job.diff_id, limits: job.limits };
-    let order = serde_json::to_string(&order).map_err(UnpackError::Protocol)?;
-    let mut child = Command::new(job.program)
-        .arg0("sosna-unpack")
-        .args([REQUEST, &order])
-        .env_clear()
-        .current_dir(&job.target)
-        .stdin(Stdio::from(job.blob))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(UnpackError::Child)?;
-    let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(UnpackError::Child(io::Error::other("no pipe to the child")));
+/// Unpacks what is on standard input as the order says.
+pub(crate) fn helper(place: &Place, order: &str) -> i32 {
+    let Ok(order) = serde_json::from_str::<Order>(order) else {
+        eprintln!("the order to unpack is malformed");
+        return 2;
     };
-    let words = tokio::spawn(async move {
-        let mut words = Vec::new();
-        // What was read before an error is all there is to say.
-        let _ = err.take(4096).read_to_end(&mut words).await;
-        String::from_utf8_lossy(&words).trim().to_owned()
+    let target = place.aside("new");
+    let done = unpack(place, &order, &target).and_then(|told| match is_alone() {
+        true => Err(Stop::Alone),
+        false => publish_layer(place, order.diff_id, &target).map(|()| told),
     });
-    let mut out = BufReader::new(out);
-    let mut heard = Heard::default();
-    while heard.end.is_none() {
-        let mut line = Vec::new();
-        let mut bounded = (&mut out).take(LINE_BYTES);
-        match tokio::time::timeout(SILENCE, bounded.read_until(b'\n', &mut line)).await {
-            Err(_) => return Err(UnpackError::Silent),
-            Ok(Err(error)) => return Err(UnpackError::Child(error)),
-            Ok(Ok(0)) => break,
-            Ok(Ok(_)) => heard.hear(serde_json::from_slice(&line).map_err(UnpackError::Protocol)?),
-        }
-        if heard.opaque_bytes > OPAQUE_BYTES {
-            return Err(UnpackError::Child(io::Error::other("it reported too many opaque folders")));
-        }
+    if done.is_err()
+        && let Err(error) = remove(&target)
+    {
+        eprintln!("a half-unpacked layer stays until the next start: {}", words(&error));
     }
-    drop(out);
-    let status = match tokio::time::timeout(SILENCE, child.wait()).await {
-        Err(_) => return Err(UnpackError::Silent),
-        Ok(status) => status.map_err(UnpackError::Child)?,
-    };
+    match done {
+        Ok(told) | Err(Stop::Told(told)) => i32::from(say(&told).is_err()),
+        Err(Stop::Alone) => 3,
+    }
+}
+
+fn unpack(place: &Place, order: &Order, target: &Path) -> Result<Told, Stop> {
+    make(target).map_err(|error| finish(&error))?;
+    let text = serde_json::to_string(order).map_err(|error| child(error.to_string()))?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(ARGV0).args([REQUEST, &text]).env_clear().current_dir(target).stdout(Stdio::piped());
+    // Its input is ours: nothing of the blob was read yet.
+    let mut unpacker = command.spawn().map_err(|error| child(error.to_string()))?;
+    let heard = listen(&mut unpacker);
+    if heard.is_err() {
+        let _ = unpacker.kill();
+    }
+    let status = unpacker.wait().map_err(|error| child(error.to_string()))?;
+    let heard = heard?;
     let unpacked = match heard.end {
         Some(Ok(unpacked)) if status.success() => unpacked,
-        Some(Err(refusal)) => return Err(UnpackError::Refused(refusal)),
-        _ => {
-            // A grandchild cannot exist, so the pipe ends with the child.
-            let words = words.await.unwrap_or_default();
-            return Err(UnpackError::Died { status, words });
-        }
+        Some(Err(refusal)) => return Err(Stop::Told(Told::Refused(refusal))),
+        _ => return Err(Stop::Told(Told::Failed(ChildFailure::Died(status.into_raw())))),
     };
-    let root_opaque = heard.opaque.iter().any(String::is_empty);
-    let finish = move || complete(&job.target, &heard.opaque, job.mode);
-    match tokio::task::spawn_blocking(finish).await {
-        Ok(done) => done.map_err(UnpackError::Finish)?,
-        Err(join) => return Err(UnpackError::Finish(io::Error::other(join))),
+    complete(target, &heard.opaque, place.mode).map_err(|error| finish(&error))?;
+    Ok(Told::Done { unpacked, root_opaque: heard.opaque.iter().any(String::is_empty) })
+}
+
+fn child(problem: String) -> Stop {
+    Stop::Told(Told::Failed(ChildFailure::Child(problem)))
+}
+
+fn finish(error: &io::Error) -> Stop {
+    Stop::Told(Told::Finish(error.to_string(), error.raw_os_error()))
+}
+
+/// An empty folder.
+fn make(target: &Path) -> io::Result<()> {
+    // Of a process of the same number, which is no more.
+    remove(target).map_err(io::Error::other)?;
+    fs::create_dir(target)?;
+    // An image's root is open to its users, whatever this process's umask is.
+    Ok(chmod(target, Mode::from_raw_mode(0o755))?)
+}
+
+/// Puts a finished layer in its place; one that is there, and whose note was lost, gives way.
+fn publish_layer(place: &Place, diff_id: Digest, target: &Path) -> Result<(), Stop> {
+    let old = place.clear(diff_id).map_err(|error| finish(&io::Error::other(error)))?;
+    publish(target, &place.layer(diff_id)).map_err(|error| finish(&error))?;
+    if let Some(old) = old
+        && let Err(error) = remove(&old)
+    {
+        eprintln!("an old layer stays until the next start: {}", words(&error));
     }
-    Ok(Outcome { unpacked, root_opaque, sandbox: heard.sandbox })
+    Ok(())
+}
+
+/// Whether whoever asked for the layer is gone, or does not want it any more.
+fn is_alone() -> bool {
+    let out = io::stdout();
+    let mut fds = [PollFd::new(&out, PollFlags::empty())];
+    poll(&mut fds, Some(&Timespec::default())).is_ok()
+        && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 #[derive(Default)]
 struct Heard {
-    sandbox: SandboxReport,
     opaque: Vec<String>,
     opaque_bytes: usize,
     end: Option<Result<Unpacked, Refusal>>,
 }
 
+/// Hears the child to its last word, and passes on what it says meanwhile.
+fn listen(unpacker: &mut Child) -> Result<Heard, Stop> {
+    let mut out = unpacker.stdout.take().ok_or_else(|| child("no pipe to it".into()))?;
+    let (mut heard, mut rest) = (Heard::default(), Vec::new());
+    let mut piece = vec![0; LINE_BYTES];
+    while heard.end.is_none() {
+        let until = Timespec::try_from(SILENCE).map_err(|error| child(error.to_string()))?;
+        let ours = io::stdout();
+        let mut fds =
+            [PollFd::from_borrowed_fd(out.as_fd(), PollFlags::IN), PollFd::new(&ours, PollFlags::empty())];
+        match poll(&mut fds, Some(&until)) {
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(child(io::Error::from(errno).to_string())),
+            Ok(0) => return Err(Stop::Told(Told::Failed(ChildFailure::Silent))),
+            Ok(_) => {}
+        }
+        if fds[1].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+            return Err(Stop::Alone);
+        }
+        let length = out.read(&mut piece).map_err(|error| child(error.to_string()))?;
+        if length == 0 {
+            break;
+        }
+        rest.extend_from_slice(&piece[..length]);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            let message = serde_json::from_slice(&line)
+                .map_err(|error| Stop::Told(Told::Failed(ChildFailure::Protocol(error.to_string()))))?;
+            heard.hear(message)?;
+        }
+        if rest.len() > LINE_BYTES || heard.opaque_bytes > OPAQUE_BYTES {
+            return Err(child("it said more than it may".into()));
+        }
+    }
+    Ok(heard)
+}
+
 // === impl Heard ===
 
 impl Heard {
-    fn hear(&mut self, message: Message) {
-        match message {
-            Message::Sandbox(report) => self.sandbox = report,
-            Message::Progress(bytes) => tracing::trace!(bytes, "unpacking"),
+    fn hear(&mut self, message: Message) -> Result<(), Stop> {
+        let told = match message {
+            Message::Sandbox(report) => Told::Sandbox(report),
+            Message::Progress(bytes) => Told::Progress(bytes),
             Message::Opaque(path) => {
                 self.opaque_bytes += path.len();
                 self.opaque.push(path);
+                return Ok(());
             }
-            Message::Done(unpacked) => self.end = Some(Ok(unpacked)),
-            Message::Refused(refusal) => self.end = Some(Err(refusal)),
-        }
+            Message::Done(unpacked) => {
+                self.end = Some(Ok(unpacked));
+                return Ok(());
+            }
+            Message::Refused(refusal) => {
+                self.end = Some(Err(refusal));
+                return Ok(());
+            }
+        };
+        say(&told).map_err(|_| Stop::Alone)
     }
 }
 

@@ -9,9 +9,11 @@ use std::{
 };
 
 use sosna_layers::{
-    Digest, Image, ImageError, ImageRequest, ImageStore, Platform, Reach, StoreOptions,
+    Digest, Image, ImageError, ImageRequest, ImageStore, OverlayMode, Platform, Prepared, Reach,
+    StoreOptions,
     unpack::{Limits, Refusal, UnpackError},
 };
+use sosna_privsep::{Helper, Monitor};
 use tar::EntryType;
 use tempfile::TempDir;
 
@@ -56,13 +58,34 @@ impl Scene {
         Self { folder, store }
     }
 
+    /// With layers that are marked in another way than this machine would.
+    pub(crate) fn marked(mode: OverlayMode) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let prepared = Prepared::new(&folder.path().join("store"), None, Some(mode)).unwrap();
+        Self::over(folder, &prepared, prepared.helpers())
+    }
+
+    /// With other helpers than the store's.
+    pub(crate) fn helped(helpers: Vec<Helper>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let prepared = Prepared::new(&folder.path().join("store"), None, None).unwrap();
+        Self::over(folder, &prepared, helpers)
+    }
+
+    fn over(folder: TempDir, prepared: &Prepared, helpers: Vec<Helper>) -> Self {
+        let launcher = Monitor::new(helpers).unwrap().beside().unwrap();
+        let options = StoreOptions { reach: Reach::new(["127.0.0.1"]), ..StoreOptions::default() };
+        let store = ImageStore::new(prepared, launcher, LIMIT, options).unwrap();
+        Self { folder, store }
+    }
+
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
     /// Nothing half-done is to be seen.
     pub(crate) fn assert_clean(&self) {
-        for place in ["tmp", "layers", "index/layers"] {
+        for place in ["tmp", "work", "layers", "index/layers"] {
             let left: Vec<_> =
                 fs::read_dir(self.root().join(place)).unwrap().map(|e| e.unwrap().path()).collect();
             assert!(left.is_empty(), "{left:?}");

@@ -2,6 +2,7 @@
 //! unpacker is this very program started again, so `main` is ours and the tests are in a list.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod confined;
 mod layers;
 mod make;
 mod mutual;
@@ -25,7 +26,7 @@ pub(crate) enum Ran {
 pub(crate) type Test = (&'static str, fn() -> Ran);
 
 fn main() -> ExitCode {
-    sosna_layers::unpack::run_if_requested();
+    sosna_layers::helper::run_if_requested();
     probes::run_if_requested();
     rustls::crypto::ring::default_provider().install_default().unwrap();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
                 .any(|filter| if exact { name == *filter } else { name.contains(filter.as_str()) })
     };
     let lists = [
+        confined::TESTS,
         layers::TESTS,
         mutual::TESTS,
         overlay::TESTS,

@@ -7,11 +7,11 @@ use std::{
     process::Command,
 };
 
-use sosna_layers::{OverlayMode, StoreOptions, resolve_user};
+use sosna_layers::{OverlayMode, resolve_user};
 
 use crate::{
     Ran, Test, is_root,
-    layers::{LIMIT, Scene, ensure},
+    layers::{Scene, ensure},
     make::{Layer, Recipe, meta},
     tree::list,
 };
@@ -163,8 +163,7 @@ fn random_images_look_as_their_archives_say() -> Ran {
         return Ran::Skipped("overlayfs is mounted by root only".into());
     }
     for mode in [OverlayMode::Trusted, OverlayMode::UserXattr] {
-        let options = StoreOptions { overlay_mode: Some(mode), ..StoreOptions::default() };
-        if let Err(reason) = random_images(&Scene::with(LIMIT, options)) {
+        if let Err(reason) = random_images(&Scene::marked(mode)) {
             return Ran::Skipped(format!("overlayfs cannot be mounted with {mode}: {reason}"));
         }
     }

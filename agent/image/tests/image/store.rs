@@ -7,6 +7,7 @@ use sosna_layers::{
     Digest, Image, ImageError, ImageStore, StoreOptions,
     unpack::{UnpackError, sandbox::Wall},
 };
+use sosna_privsep::Helper;
 
 use crate::{
     Ran, Test, block_on, is_root,
@@ -198,18 +199,20 @@ fn different_images_at_once_under_a_tight_limit() -> Ran {
     Ran::Passed
 }
 
-/// Children of this process that unpack.
+/// Children of this process's helpers that unpack.
 fn unpackers() -> Vec<Pid> {
     let me = std::process::id().to_string();
+    let parent = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap_or("").to_owned()
+    };
     let processes =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
     let numbers = processes.filter_map(|name| name.parse::<i32>().ok());
     numbers
         .filter(|pid| {
-            let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            let parent =
-                read("stat").rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap_or("").to_owned();
-            parent == me && read("cmdline").starts_with("sosna-unpack\0")
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.starts_with("sosna-unpack\0") && parent(&parent(&pid.to_string())) == me
         })
         .filter_map(Pid::from_raw)
         .collect()
@@ -223,7 +226,7 @@ fn slow() -> Recipe {
 
 async fn running_unpacker(scene: &Scene) -> Pid {
     for _ in 0..2000 {
-        let started = fs::read_dir(scene.root().join("tmp"))
+        let started = fs::read_dir(scene.root().join("work"))
             .unwrap()
             .any(|entry| entry.unwrap().path().join("first").exists());
         if started && let Some(pid) = unpackers().first() {
@@ -290,7 +293,7 @@ fn a_dropped_call_leaves_nothing() -> Ran {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(!unpackers().contains(&pid));
-        let tmp = scene.root().join("tmp");
+        let tmp = scene.root().join("work");
         for _ in 0..500 {
             if fs::read_dir(&tmp).unwrap().count() == 0 {
                 break;
@@ -320,8 +323,8 @@ fn a_killed_agent_leaves_nothing() -> Ran {
             .spawn()
             .unwrap();
         let begun = || {
-            fs::read_dir(root.join("tmp"))
-                .is_ok_and(|mut tmp| tmp.any(|e| e.unwrap().path().join("first").exists()))
+            fs::read_dir(root.join("work"))
+                .is_ok_and(|mut work| work.any(|e| e.unwrap().path().join("first").exists()))
         };
         for _ in 0..5000 {
             if begun() {
@@ -343,12 +346,18 @@ fn a_killed_agent_leaves_nothing() -> Ran {
 }
 
 fn an_unpacker_that_is_none() -> Ran {
-    for (program, says) in [("/bin/true", "Died"), ("/nonexistent", "Child"), ("/bin/echo", "Protocol")] {
-        let options = StoreOptions { unpacker: program.into(), ..StoreOptions::default() };
-        let scene = Scene::with(LIMIT, options);
+    for (what, says) in [("quiet", "Died"), ("missing", "Child"), ("odd", "Protocol")] {
+        let helper = Helper {
+            name: if what == "missing" { "another" } else { "layer" },
+            argv0: crate::probes::ODD,
+            arguments: vec![what.into()],
+            ends_with_caller: true,
+            most: 1,
+        };
+        let scene = Scene::helped(vec![helper]);
         let error = ensure(&scene, &Recipe::of([Layer::new().file("f", b"x").tar()])).unwrap_err();
         let ImageError::Unpack { source, .. } = &error else { panic!("{error:?}") };
-        assert!(format!("{source:?}").starts_with(says), "{program}: {source:?}");
+        assert!(format!("{source:?}").starts_with(says), "{what}: {source:?}");
         scene.assert_clean();
     }
     Ran::Passed
@@ -460,7 +469,7 @@ fn a_full_disk_is_named() -> Ran {
             for built in [&big, &wide] {
                 let error = store.ensure(&request(built.manifest, vec![server.source()])).await.unwrap_err();
                 assert!(matches!(error, ImageError::NoSpace { .. }), "{error:?}");
-                assert_eq!(fs::read_dir(folder.path().join("store/tmp")).unwrap().count(), 0);
+                assert_eq!(fs::read_dir(folder.path().join("store/work")).unwrap().count(), 0);
                 assert_eq!(fs::read_dir(folder.path().join("store/layers")).unwrap().count(), 0);
                 // What was downloaded is unused and can go.
                 store.remove_unused().await.unwrap();

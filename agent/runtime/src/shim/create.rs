@@ -56,7 +56,7 @@ pub(super) struct Created {
 pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failure> {
     let spec = &request.spec;
     let range = request.range_first.map(|first| (first, uids::WIDTH));
-    let writable = writable(spec, stage, range, request.enforcement.rootless)?;
+    let writable = writable(spec, stage, range, request.settings.enforcement.rootless)?;
     let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
     let config = bundle::config(
         spec,
@@ -65,7 +65,7 @@ pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failur
             inputs: &stage.inputs,
             writable: &writable,
             range,
-            enforcement: &request.enforcement,
+            enforcement: &request.settings.enforcement,
             open_files: hard.min(65_536),
         },
     );
@@ -74,7 +74,7 @@ pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failur
     fs::write(bundle.join("config.json"), config.to_string()).at("write in", &bundle)?;
 
     let profile = seccomp::default_profile(&bundle::CAPABILITIES)?;
-    let filters = seccomp::load_or_compile(&profile, Some(&request.data_dir.join("seccomp")))?;
+    let filters = seccomp::load_or_compile(&profile, Some(&request.settings.data_dir.join("seccomp")))?;
 
     let (stdout, stdout_write) = pipe2(OFlag::O_CLOEXEC)?;
     let (stderr, stderr_write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -93,7 +93,7 @@ pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failur
     let executor = SeccompExecutor { filters, report: Some(report_write.as_raw_fd()), die_with_parent: true };
 
     let begun = Instant::now();
-    sys::interrupt_after(request.create_timeout)?;
+    sys::interrupt_after(request.settings.create_timeout)?;
     let built = build(spec.id.as_str(), &stage.base, &bundle, executor, stdout_write, stderr_write);
     sys::interrupt_after(std::time::Duration::ZERO)?;
     drop(report_write);
@@ -116,8 +116,8 @@ pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failur
                 return Err(Failure { exit_code, message });
             }
             let mut failure = Failure::from(error);
-            if begun.elapsed() >= request.create_timeout {
-                let seconds = request.create_timeout.as_secs();
+            if begun.elapsed() >= request.settings.create_timeout {
+                let seconds = request.settings.create_timeout.as_secs();
                 failure.message =
                     format!("the container was not ready within {seconds} s ({})", failure.message);
             }

@@ -213,7 +213,7 @@ impl Copy<'_> {
         if from.metadata()?.size() > self.bytes_left {
             return Ok(None);
         }
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o640).open(to)?;
         let mut hasher = Sha256::new();
         let mut length = 0;
         let mut chunk = vec![0; 256 << 10];
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!((b.mode, b.length), (0o751, 5));
         assert_eq!(b.sha256, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
         let copied = to.path().join("outputs/out/b");
-        assert_eq!(fs::metadata(&copied).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::metadata(&copied).unwrap().permissions().mode() & 0o7777, 0o640);
         assert_eq!(fs::read(&copied).unwrap(), b"hello");
         assert_eq!(fs::read_link(to.path().join("outputs/out/a")).unwrap(), Path::new("/etc/passwd"));
     }

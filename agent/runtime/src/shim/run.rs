@@ -30,7 +30,7 @@ pub(super) fn container(
     listener: &UnixListener,
 ) -> Result<(ExitRecord, Vec<Client>), Failure> {
     let spec = &request.spec;
-    let e = &request.enforcement;
+    let e = &request.settings.enforcement;
     if e.users == UserMapping::Range && request.range_first.is_none() {
         return Err(Failure { exit_code: START_FAILED, message: "no range of user ids was assigned".into() });
     }
@@ -48,11 +48,12 @@ pub(super) fn container(
         range: request.range_first.map(|first| (first, uids::WIDTH)),
         rootless: e.rootless,
         disk: e.disk,
-        scratch: &request.data_dir.join("scratch"),
-        keep: &[&request.task_dir, &request.state_dir, &request.data_dir],
+        scratch: &request.settings.data_dir.join("scratch"),
+        sources: request.settings.sources.as_ref(),
+        keep: &[&request.task_dir, &request.state_dir, &request.settings.data_dir],
     })?;
     if e.rootless {
-        stage = stage.become_root(&[&request.data_dir, &request.state_dir])?;
+        stage = stage.become_root(&[&request.settings.data_dir, &request.state_dir])?;
     }
     sosna_fault::passed("shim/create");
     let mut created = create::create(request, &stage)?;

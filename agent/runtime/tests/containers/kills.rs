@@ -27,8 +27,8 @@ pub(crate) const ALL: &[crate::Case] = &[
 
 /// The shim of a container, by its command line.
 pub(crate) fn shim_of(env: &Env, spec: &ContainerSpec) -> Pid {
-    let dir = env.runtime.task_dir(&spec.id);
-    let found = processes(&format!("sosna-shim\0run\0{}", dir.display()));
+    let state = env.folder.join("state");
+    let found = processes(&format!("sosna-shim\0run\0{}\0{}", state.display(), spec.id));
     // Until it executes its program, a container's init looks like the shim that it was cloned from.
     let ours = std::process::id().to_string();
     let is_child = |pid: &&i32| {
@@ -116,26 +116,24 @@ fn creation_that_hangs(env: &Env) {
 fn without_user_namespaces(env: &Env) {
     use std::os::unix::process::CommandExt;
     // What a kernel without idmapped mounts would make the agent ask for.
-    let model = env.script("true");
-    env.run(&model);
-    let text = fs::read_to_string(env.runtime.task_dir(&model.id).join("request.json")).unwrap();
-    let spec = env
+    let mut spec = env
         .script("id -u; grep -E 'CapEff|Seccomp:' /proc/self/status; cat /proc/self/uid_map; touch /out/x");
-    let mut request: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let mut asked = serde_json::to_value(&spec).unwrap();
-    asked["outputs"] = serde_json::json!(["/out/"]);
-    request["spec"] = asked;
-    request["range_first"] = serde_json::Value::Null;
-    request["enforcement"]["users"] = "none".into();
+    spec.outputs = vec!["/out/".into()];
+    let text = fs::read_to_string(env.folder.join("state/settings.json")).unwrap();
+    let mut settings: serde_json::Value = serde_json::from_str(&text).unwrap();
+    settings["enforcement"]["users"] = "none".into();
+    let state = env.folder.join("state-without");
+    settings["state_dir"] = serde_json::json!(state);
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("settings.json"), settings.to_string()).unwrap();
+    let asked = env.folder.join("asked.json");
+    fs::write(&asked, serde_json::to_vec(&spec).unwrap()).unwrap();
     let task_dir = env.runtime.task_dir(&spec.id);
-    let state_dir = env.folder.join("state").join(spec.id.as_str());
-    request["task_dir"] = serde_json::json!(task_dir);
-    request["state_dir"] = serde_json::json!(state_dir);
-    fs::create_dir_all(&task_dir).unwrap();
-    fs::create_dir_all(&state_dir).unwrap();
-    fs::write(task_dir.join("request.json"), request.to_string()).unwrap();
-    let shim =
-        Command::new(std::env::current_exe().unwrap()).arg0("sosna-shim").arg("run").arg(&task_dir).status();
+    let shim = Command::new(std::env::current_exe().unwrap())
+        .arg0("sosna-shim")
+        .args(["run", state.to_str().unwrap(), spec.id.as_str()])
+        .stdin(fs::File::open(&asked).unwrap())
+        .status();
     assert!(shim.unwrap().success());
     let record = env.tokio.block_on(env.runtime.wait(&spec.id)).unwrap();
     assert_eq!(record.cause, EndCause::Exited { code: 0 });

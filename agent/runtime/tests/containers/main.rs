@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod attacks;
+mod bounds;
 mod cases;
 mod kills;
 mod oci;
@@ -152,7 +153,9 @@ fn main() -> ExitCode {
     let env = Env::new(folder.path());
     eprintln!("enforced here: {:?}", env.runtime.enforcement());
     let (mut failed, mut passed) = (Vec::new(), 0);
-    for (name, test) in cases::ALL.iter().chain(kills::ALL).chain(oci::ALL).chain(attacks::ALL) {
+    for (name, test) in
+        cases::ALL.iter().chain(bounds::ALL).chain(kills::ALL).chain(oci::ALL).chain(attacks::ALL)
+    {
         if filter.as_ref().is_some_and(|f| !name.contains(f.as_str())) {
             continue;
         }

@@ -68,7 +68,7 @@ impl Bench {
         let offer = Offer::now(&config, &[]).unwrap();
         let reader = Reader::new(&config.chain).unwrap();
         let node =
-            Node::new(&config, keys, store, clock, enrolment, (offer, reader), (vec![], vec![])).unwrap();
+            Node::new(&config, keys, store, clock, enrolment, (offer, reader), Default::default()).unwrap();
         Self { _dir: dir, hub, node, counter: std::cell::Cell::new(0) }
     }
 

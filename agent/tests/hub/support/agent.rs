@@ -66,6 +66,15 @@ impl Agent {
         run(data, token).stdin(Stdio::null()).output().unwrap()
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn end(mut self) -> ExitStatus {
+        self.process.wait().unwrap()
+    }
+
     /// SIGKILL.
     pub fn kill(mut self) {
         self.process.kill().unwrap();

@@ -1,0 +1,228 @@
+//! The process that keeps its rights: starts helpers, tells how they ended, and ends with its caller. One thread, no
+//! reading of anything but orders.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Write as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    process::{Child, ExitStatus},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{AddressFamily, SockFlag, SockType, socketpair},
+    unistd::{ForkResult, Pid, fork, setsid},
+};
+
+use crate::{
+    launcher::Launcher,
+    program::{Program, pidfd},
+    wire::{self, Order},
+};
+
+/// One thing that a monitor does when it is asked to.
+#[derive(Debug, Clone)]
+pub struct Helper {
+    /// What orders call it.
+    pub name: &'static str,
+    /// By what this program knows that it is to be this helper.
+    pub argv0: &'static str,
+    /// Its arguments, before that of the order.
+    pub arguments: Vec<OsString>,
+    /// Whether it is killed when whoever asked for it is gone, or has given up; containers outlive both.
+    pub ends_with_caller: bool,
+    /// How many of it there are at once at most: a caller that was taken over cannot fill the machine with them.
+    pub most: usize,
+}
+
+/// Why the rights could not be separated.
+#[derive(Debug, thiserror::Error)]
+pub enum SeparateError {
+    /// Other threads could do anything meanwhile.
+    #[error("the monitor cannot be forked from a process with {0} threads")]
+    Threads(usize),
+    /// The system's answer.
+    #[error("the monitor cannot be started")]
+    System(#[from] io::Error),
+}
+
+/// What starts helpers.
+#[derive(Debug)]
+pub struct Monitor {
+    program: Program,
+    helpers: Vec<Helper>,
+}
+
+struct Running {
+    child: Child,
+    pidfd: OwnedFd,
+    /// Where its end is told.
+    status: UnixStream,
+    ends_with_caller: bool,
+    /// Which helper it is.
+    place: u8,
+}
+
+// === impl Monitor ===
+
+impl Monitor {
+    /// Of the running program, which becomes a helper where it is started as one.
+    ///
+    /// # Errors
+    /// When the program cannot be read, or there is no memory for its copy.
+    pub fn new(helpers: Vec<Helper>) -> io::Result<Self> {
+        Ok(Self { program: Program::of_this_process()?, helpers })
+    }
+
+    /// Leaves the monitor behind as a process of its own, with all rights that this one has now. Call it while the
+    /// process has one thread; in the monitor it does not return.
+    ///
+    /// # Errors
+    /// [`SeparateError`].
+    pub fn separate(self) -> Result<Launcher, SeparateError> {
+        let threads = fs::read_dir("/proc/self/task")?.count();
+        if threads != 1 {
+            return Err(SeparateError::Threads(threads));
+        }
+        let (launcher, orders) = self.connect()?;
+        // SAFETY: there is one thread, so the child may do whatever this process may.
+        match unsafe { fork() }.map_err(io::Error::from)? {
+            ForkResult::Parent { .. } => Ok(launcher),
+            ForkResult::Child => {
+                drop(launcher);
+                // Signals to the caller's terminal or group are not for it: it ends when the caller has.
+                let _ = setsid();
+                // Its command line is the caller's.
+                let _ = nix::sys::prctl::set_name(c"sosna-monitor");
+                self.close_all_but(orders.as_raw_fd());
+                self.serve(&orders, false);
+                // SAFETY: leaves without running anything that the caller has registered for its own end.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    }
+
+    /// The same within this process, where there is nothing to separate: in tests, benchmarks, and programs with
+    /// threads. Helpers that end with their caller do when the last launcher is dropped, not when the process dies.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn beside(self) -> io::Result<Launcher> {
+        let (launcher, orders) = self.connect()?;
+        let thread = std::thread::Builder::new().name("monitor".into()).stack_size(64 << 10);
+        thread.spawn(move || self.serve(&orders, true))?;
+        Ok(launcher)
+    }
+
+    fn connect(&self) -> io::Result<(Launcher, OwnedFd)> {
+        // Packets, so that an order is one whatever its length.
+        let kind = SockType::SeqPacket;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Launcher::new(ours, self.helpers.iter().map(|helper| helper.name).collect()), theirs))
+    }
+
+    /// Lets go of what the caller had open: a lock on its folder would outlive it.
+    fn close_all_but(&self, orders: RawFd) {
+        let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+        let open: Vec<RawFd> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        let kept = [0, 1, 2, orders, self.program.descriptor()];
+        for fd in open.into_iter().filter(|fd| !kept.contains(fd)) {
+            // SAFETY: this process is the monitor, which uses none of these; that one of them is the closed listing
+            // itself is an error and does no harm.
+            unsafe { libc::close(fd) };
+        }
+    }
+
+    fn serve(&self, orders: &OwnedFd, waits: bool) {
+        let mut running: Vec<Running> = Vec::new();
+        let mut is_open = true;
+        while is_open || (waits && !running.is_empty()) {
+            let (order, ended, given_up) = look(is_open.then_some(orders), &running);
+            for place in given_up {
+                // It may have ended meanwhile.
+                let _ = running[place].child.kill();
+                running[place].ends_with_caller = false;
+            }
+            for place in ended.into_iter().rev() {
+                let mut helper = running.swap_remove(place);
+                tell(&helper.status, &helper.child.wait());
+            }
+            if order {
+                match Order::receive(orders) {
+                    Ok(Some(order)) => {
+                        let already = running.iter().filter(|other| other.place == order.helper).count();
+                        running.extend(self.start(order, already));
+                    }
+                    // Whoever sends nonsense is not served, and their descriptors are closed.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                    Ok(None) | Err(_) => is_open = false,
+                }
+            }
+            if !is_open {
+                for helper in running.iter_mut().filter(|helper| helper.ends_with_caller) {
+                    let _ = helper.child.kill();
+                }
+            }
+        }
+    }
+
+    /// Starts what is asked for; none, and told, where that cannot be.
+    fn start(&self, order: Order, already: usize) -> Option<Running> {
+        let Order { helper: place, argument, stdin, stdout, stderr, status } = order;
+        let status = UnixStream::from(status);
+        let started = (|| {
+            let helper = self.helpers.get(usize::from(place)).ok_or(Errno::ENOENT)?;
+            if already >= helper.most {
+                return Err(io::Error::from(Errno::EAGAIN));
+            }
+            let mut command = self.program.start_as(helper.argv0);
+            command.args(&helper.arguments).arg(argument);
+            let mut child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn()?;
+            match pidfd(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?)) {
+                Ok(pidfd) => Ok((child, pidfd, helper.ends_with_caller)),
+                Err(error) => {
+                    let _ = child.kill().and_then(|()| child.wait());
+                    Err(error)
+                }
+            }
+        })();
+        match started {
+            Ok((child, pidfd, ends_with_caller)) => {
+                Some(Running { child, pidfd, status, ends_with_caller, place })
+            }
+            Err(error) => {
+                tell(&status, &Err(error));
+                None
+            }
+        }
+    }
+}
+
+/// Waits for something to do: whether there is an order, which helpers have ended, and of which nobody wants to hear.
+fn look(orders: Option<&OwnedFd>, running: &[Running]) -> (bool, Vec<usize>, Vec<usize>) {
+    let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(1 + running.len() * 2);
+    fds.extend(orders.map(|orders| PollFd::new(orders.as_fd(), PollFlags::POLLIN)));
+    let first = fds.len();
+    fds.extend(running.iter().map(|helper| PollFd::new(helper.pidfd.as_fd(), PollFlags::POLLIN)));
+    let tied: Vec<usize> = (0..running.len()).filter(|n| running[*n].ends_with_caller).collect();
+    // The caller sends nothing: there is only its going, which is told unasked.
+    let going = |n: &usize| PollFd::new(running[*n].status.as_fd(), PollFlags::empty());
+    fds.extend(tied.iter().map(going));
+    // An interruption is a look at nothing.
+    let _ = poll(&mut fds, PollTimeout::NONE);
+    let is = |place: usize| fds[place].any().unwrap_or(false);
+    let ended = (0..running.len()).filter(|n| is(first + n)).collect();
+    let after = first + running.len();
+    let given_up = tied.iter().enumerate().filter(|(place, _)| is(after + place)).map(|(_, n)| *n).collect();
+    (orders.is_some() && is(0), ended, given_up)
+}
+
+fn tell(mut status: &UnixStream, ended: &io::Result<ExitStatus>) {
+    // Nobody may be there to hear it, and a monitor waits for nobody.
+    let _ = status.set_nonblocking(true).and_then(|()| status.write_all(&wire::status(ended)));
+}

@@ -1,0 +1,253 @@
+//! The agent while it has the rights that it was started with, and how it gives them up.
+//!
+//! Whatever needs them is done here, before there is a thread or a connection: the folder is locked and laid out, the
+//! machine is tried, keys and credentials are read. Then a monitor is left behind that can start helpers, and what goes on
+//! is a user without rights.
+//!
+//! ```text
+//! data/                 root's, and the agent's to make files in; sticky, so that it cannot move what is root's
+//!   lock                root's
+//!   containers/         shims'; the agent reads what containers left
+//!   images/layers work  helpers'; the agent reads layers
+//!   anything else       the agent's
+//! state/                shims' sockets and settings; the agent speaks to them
+//! ```
+
+mod machine;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsStr,
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use sosna_host::{
+    file::{self, FileError},
+    token::JoinToken,
+};
+use sosna_layers::RegistryAuth;
+use sosna_privsep::{Confinement, Launcher, Monitor, SeparateError, User, confine, give};
+use sosna_protocol::{Address, topic::shard_of};
+use sosna_runtime::{RuntimeConfig, Sources};
+
+pub use machine::MachineClock;
+
+use crate::{
+    config::AgentConfig,
+    identity::{FolderLock, Keys},
+    room::Ballast,
+    run::{AgentError, Options},
+    system::{self, System},
+};
+
+/// The users that agents become: below what the unpacker and containers are, above what people and services have.
+const FIRST_USER: u32 = (1 << 30) - 1 - 65_536;
+
+/// What was laid down with all rights.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) config: AgentConfig,
+    pub(crate) join: Option<JoinToken>,
+    pub(crate) keys: Keys,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) credentials: HashMap<String, RegistryAuth>,
+    pub(crate) containers: sosna_runtime::Prepared,
+    pub(crate) images: sosna_layers::Prepared,
+    pub(crate) lock: FolderLock,
+    user: Option<User>,
+    /// Walls around the agent itself that do not stand, and why.
+    missing: Vec<String>,
+}
+
+/// An agent that is ready to serve.
+#[derive(Debug)]
+pub struct Started {
+    pub(crate) prepared: Prepared,
+    pub(crate) launcher: Launcher,
+    /// Walls that stand around the agent itself.
+    pub(crate) walls: Vec<String>,
+    /// Those that do not, and why.
+    pub(crate) missing: Vec<String>,
+}
+
+/// Becomes the helper that this process was started as; returns at once where it was not. Call it first in `main`.
+pub fn run_if_requested() {
+    sosna_runtime::shim::run_if_requested();
+    sosna_layers::helper::run_if_requested();
+    machine::run_if_requested();
+}
+
+/// Does all that needs rights. What can be wrong on this machine is told before the hub is asked for anything. Blocks.
+///
+/// # Errors
+/// [`AgentError`].
+pub fn prepare(options: Options) -> Result<Prepared, AgentError> {
+    let Options { mut config, join } = options;
+    config.data = std::path::absolute(&config.data).map_err(FileError::of("find", &config.data))?;
+    let data = config.data.clone();
+    let lock = FolderLock::take_soon(&data)?;
+    // Where not even a key could be written.
+    Ballast::of(&data).spend_if_full();
+    let keys = Keys::load_or_create(&data)?;
+    let join = join.map_or_else(|| read_token(&config.join_file), |join| Ok(Some(join)))?;
+    let credentials = read_credentials(&config.registry.credentials)?;
+    let labels = System::new(&config.system).labels();
+
+    let (user, missing) = user_for(&data, &keys.device())?;
+    let state = state_folder(&config, &keys.device(), user)?;
+    let images = sosna_layers::Prepared::new(&data.join("images"), user, None)?;
+    let mut settings = RuntimeConfig::new(data.join("containers"), state.clone());
+    settings.uid_base = match config.containers.uid_base {
+        0 => (1 << 30) + (u32::from(shard_of(&keys.device())) << 22),
+        set => set,
+    };
+    settings.uid_count = config.containers.uid_count;
+    settings.reader = user.map(|user| user.0);
+    settings.sources = Some(Sources { layers: images.layers(), inputs: data.join("content") });
+    let containers = sosna_runtime::Prepared::new(settings)?;
+    if let Some(user) = user {
+        hand_over(&data, &state, user).map_err(FileError::of("hand over", &data))?;
+        system::make_folder(&config.system, Some(user))?;
+    } else {
+        system::make_folder(&config.system, None)?;
+    }
+    let missing =
+        missing.map(|reason| format!("a user of its own for the agent: {reason}")).into_iter().collect();
+    Ok(Prepared { config, join, keys, labels, credentials, containers, images, lock, user, missing })
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    fn monitor(&self) -> Result<Monitor, SeparateError> {
+        let mut helpers = self.containers.helpers();
+        helpers.extend(self.images.helpers());
+        if system::is_ours(&self.config.system) {
+            helpers.push(machine::helper());
+        }
+        Ok(Monitor::new(helpers)?)
+    }
+
+    /// Leaves the monitor behind and gives up all rights, for good. The process must have one thread.
+    ///
+    /// # Errors
+    /// [`AgentError::Separate`].
+    pub fn separate(mut self) -> Result<Started, AgentError> {
+        let launcher = self.monitor()?.separate()?;
+        let told = system::folder_of(&self.config.system);
+        let faults = sosna_fault::folders();
+        let writes = std::iter::once(self.config.data.as_path()).chain(told.as_deref());
+        let writes: Vec<&Path> = writes.chain(faults.iter().map(PathBuf::as_path)).collect();
+        let walls = confine(&Confinement { user: self.user, writes: &writes });
+        let mut missing = std::mem::take(&mut self.missing);
+        missing.extend(walls.missing.iter().map(|(wall, why)| format!("{wall} for the agent: {why}")));
+        // One word where all stand; where some do not, the others are named.
+        let standing = missing.is_empty().then(|| "an agent without rights".to_owned()).into_iter().collect();
+        // Becoming another user makes a process readable to that user's others again.
+        sosna_host::memory::keep_private().map_err(SeparateError::System)?;
+        Ok(Started { prepared: self, launcher, walls: standing, missing })
+    }
+
+    /// Keeps the rights: for a program that is built around this library and has threads.
+    ///
+    /// # Errors
+    /// [`AgentError::Separate`].
+    pub fn beside(mut self) -> Result<Started, AgentError> {
+        let launcher = self.monitor()?.beside().map_err(SeparateError::System)?;
+        let missing = std::mem::take(&mut self.missing);
+        Ok(Started { prepared: self, launcher, walls: Vec::new(), missing })
+    }
+}
+
+/// Who the agent becomes: nobody else where it is not root; and why nobody else where it is.
+fn user_for(data: &Path, device: &Address) -> Result<(Option<User>, Option<String>), AgentError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok((None, None));
+    }
+    let user = User(FIRST_USER + u32::from(device.0[0]) * 256 + u32::from(device.0[1]));
+    if !is_mapped(user) {
+        return Ok((None, Some(format!("user {} is not mapped in this user namespace", user.0))));
+    }
+    if !user.reaches(data).map_err(FileError::of("look at the folders above", data))? {
+        let closed = format!(
+            "a folder above {} is closed to other users; open it with chmod o+x, or choose another with --data",
+            data.display()
+        );
+        return Ok((None, Some(closed)));
+    }
+    Ok((Some(user), None))
+}
+
+fn is_mapped(user: User) -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map_while(|text| text.parse::<u64>().ok());
+        let (first, length) = (numbers.next().unwrap_or(0), numbers.nth(1).unwrap_or(0));
+        (first..first.saturating_add(length)).contains(&u64::from(user.0))
+    })
+}
+
+/// A folder that no other agent on this machine has: by the device's name, or within its data.
+fn state_folder(config: &AgentConfig, device: &Address, user: Option<User>) -> Result<PathBuf, FileError> {
+    let set = &config.containers.state;
+    if !set.as_os_str().is_empty() {
+        return std::path::absolute(set).map_err(FileError::of("find", set));
+    }
+    let name = device.to_string();
+    let base = if nix::unistd::geteuid().is_root() {
+        Some(PathBuf::from("/run"))
+    } else {
+        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+    };
+    // Never in a folder that everybody may write to.
+    let Some(base) = base else { return Ok(config.data.join("state")) };
+    let base = base.join("sosna-agent");
+    file::create_folder(&base)?;
+    if user.is_some() {
+        // To pass through, not to list.
+        let open = fs::set_permissions(&base, fs::Permissions::from_mode(0o711));
+        open.map_err(FileError::of("open", &base))?;
+    }
+    Ok(base.join(&name[..16]))
+}
+
+/// Gives the agent's user what is the agent's, also what a command has made meanwhile.
+fn hand_over(data: &Path, state: &Path, user: User) -> std::io::Result<()> {
+    let of_root = ["lock", "containers", "images"].map(OsStr::new);
+    for entry in fs::read_dir(data)? {
+        let entry = entry?;
+        if !of_root.contains(&entry.file_name().as_os_str()) && !state.starts_with(entry.path()) {
+            give(&entry.path(), user)?;
+        }
+    }
+    chown(data, Some(0), Some(user.0))?;
+    fs::set_permissions(data, fs::Permissions::from_mode(0o1770))
+}
+
+fn read_token(path: &Path) -> Result<Option<JoinToken>, AgentError> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let Some(text) = file::read_if_there(path)? else { return Ok(None) };
+    let parsed = String::from_utf8_lossy(&text).trim().parse();
+    parsed.map(Some).map_err(|source| AgentError::Token { path: path.display().to_string(), source })
+}
+
+fn read_credentials(path: &Path) -> Result<HashMap<String, RegistryAuth>, AgentError> {
+    #[derive(Deserialize)]
+    struct Entry {
+        username: String,
+        password: String,
+    }
+    if path.as_os_str().is_empty() {
+        return Ok(HashMap::new());
+    }
+    let text = fs::read(path).map_err(FileError::of("read", path))?;
+    let entries: HashMap<String, Entry> = serde_json::from_slice(&text)
+        .map_err(|source| AgentError::Credentials { path: path.display().to_string(), source })?;
+    let auth = |entry: Entry| RegistryAuth::Basic { username: entry.username, password: entry.password };
+    Ok(entries.into_iter().map(|(host, entry)| (host, auth(entry))).collect())
+}
