@@ -139,8 +139,11 @@ elif [ -n "$data" ]; then
 fi
 data=$(configured_data)
 data=${data:-/var/lib/sosna-agent}
-mkdir -p "$root$data"
-chmod 0700 "$root$data"
+# Not one that is there: an agent that runs has opened it to its own user.
+if [ ! -d "$root$data" ]; then
+    mkdir -p "$root$data"
+    chmod 0700 "$root$data"
+fi
 [ ! -e "$root/etc/sosna/agent.env" ] || chmod 0600 "$root/etc/sosna/agent.env"
 put 0755 "$here/sosna-agent" /usr/bin/sosna-agent
 

@@ -3,7 +3,7 @@
 
 use std::{
     fmt, fs, io,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -100,11 +100,13 @@ impl Prepared {
         // Closed to all but the owner: layers hold strangers' set-uid programs.
         allow(&root, 0o700)?;
         disk::make_folders(&root)?;
-        let work = disk::work(&root);
+        let (work, layers) = (disk::work(&root), disk::layers(&root));
+        for folder in [&root, &work, &layers] {
+            is_ours(folder)?;
+        }
         for name in names(&work)? {
             remove(&work.join(name))?;
         }
-        let layers = disk::layers(&root);
         for name in names(&layers)? {
             if fs::symlink_metadata(disk::note_of(&root, &name)).is_err() {
                 remove(&layers.join(name))?;
@@ -115,9 +117,11 @@ impl Prepared {
                 let path = root.join(name);
                 give(&path, user).map_err(|e| ImageError::io("giving away", path, e))?;
             }
-            for path in [&root, &layers] {
+            // To see which layers there are, and not into them: through a descriptor that the agent passes on, anybody
+            // on the machine could run their set-uid programs.
+            for (path, mode) in [(&root, 0o750), (&layers, 0o740)] {
                 chown(path, None, Some(user.0)).map_err(|e| ImageError::io("opening", path, e))?;
-                allow(path, 0o750)?;
+                allow(path, mode)?;
             }
         }
         let mode = mode.map_or_else(|| OverlayMode::find_out(&work), Ok)?;
@@ -149,6 +153,16 @@ impl Prepared {
     pub(crate) fn disk(&self) -> Result<Disk, ImageError> {
         Disk::open(&self.root)
     }
+}
+
+/// That a folder which was there already is whose it should be: in another's, names lead anywhere.
+fn is_ours(folder: &Path) -> Result<(), ImageError> {
+    let meta = fs::symlink_metadata(folder).map_err(|e| ImageError::io("looking at", folder, e))?;
+    if meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    let whose = format!("it belongs to user {}; remove it, or give it to root", meta.uid());
+    Err(ImageError::io("using", folder, io::Error::other(whose)))
 }
 
 fn allow(path: &Path, mode: u32) -> Result<(), ImageError> {

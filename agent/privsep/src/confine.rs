@@ -8,6 +8,8 @@ use landlock::{
 };
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
+use rustix::thread::{CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities};
+
 use crate::owner::User;
 
 /// What a process is left with.
@@ -46,6 +48,8 @@ pub fn confine(to: &Confinement<'_>) -> Walls {
     if let Some(user) = to.user {
         walls.note("a user of its own", become_user(user).map_err(|error| error.to_string()));
     }
+    // Another user has none any more; where it is still root, it is root without them.
+    walls.note("no capabilities", no_capabilities().map_err(|error| error.to_string()));
     let no_new = nix::sys::prctl::set_no_new_privs().map_err(|error| error.to_string());
     walls.note("no way to new privileges", no_new);
     walls.note("a file system that it cannot write to", files.and_then(restrict));
@@ -60,6 +64,14 @@ fn become_user(User(id): User) -> io::Result<()> {
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
     Ok(())
+}
+
+fn no_capabilities() -> io::Result<()> {
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    // Kernels before 4.3 have no ambient set, and then nothing to clear.
+    let _ = clear_ambient_capability_set();
+    Ok(set_capabilities(None, sets)?)
 }
 
 fn files(writes: &[&Path]) -> Result<Vec<(PathFd, bool)>, String> {
@@ -105,10 +117,28 @@ fn system_calls() -> Result<(), String> {
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn system_calls() -> Result<(), String> {
-    for program in filters().map_err(|error| error.to_string())? {
+    for mut program in filters().map_err(|error| error.to_string())? {
+        #[cfg(target_arch = "x86_64")]
+        program.splice(0..0, no_x32());
         seccompiler::apply_filter(&program).map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// Instructions that refuse calls by the numbers of x32, which the same processor has and which no rule names (seccomp(2)).
+#[cfg(target_arch = "x86_64")]
+fn no_x32() -> [seccompiler::sock_filter; 3] {
+    const X32: u32 = 0x4000_0000;
+    const SECCOMP_RET_ERRNO: u32 = 0x0005_0000;
+    // BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JGE | BPF_K, BPF_RET | BPF_K (linux/filter.h).
+    let [load, at_least, return_now] = [0x20_u16, 0x35, 0x06];
+    let step = |code, jt, jf, k| seccompiler::sock_filter { code, jt, jf, k };
+    [
+        // The number is the first word of what a filter sees.
+        step(load, 0, 0, 0),
+        step(at_least, 0, 1, X32),
+        step(return_now, 0, 0, SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()),
+    ]
 }
 
 /// A list of what is denied, not of what is allowed: an asynchronous runtime, a database, TLS and two C libraries call for
@@ -197,6 +227,11 @@ const DENIED: &[i64] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
     libc::SYS_reboot,
     libc::SYS_swapon,
     libc::SYS_swapoff,

@@ -4,7 +4,7 @@ use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use nix::{
     fcntl::{AtFlags, OFlag, open, openat},
-    sys::stat::{Mode, SFlag, fstat, fstatat},
+    sys::stat::{Mode, SFlag, fstat},
     unistd::{Gid, Uid, fchown, fchownat},
 };
 
@@ -48,14 +48,17 @@ pub fn give(path: &Path, user: User) -> io::Result<()> {
 
 fn entry(folder: impl std::os::fd::AsFd, name: &Path, user: User) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.0), Gid::from_raw(user.0));
-    let stat = match fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Err(nix::errno::Errno::ENOENT) => return Ok(()),
-        stat => stat?,
-    };
+    // What is looked at is what is given, whatever becomes of the name meanwhile.
+    let file =
+        match openat(&folder, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) {
+            Err(nix::errno::Errno::ENOENT) => return Ok(()),
+            file => file?,
+        };
+    let stat = fstat(&file)?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     if kind != SFlag::S_IFDIR {
         if stat.st_nlink == 1 && (stat.st_uid, stat.st_gid) != (user.0, user.0) {
-            fchownat(&folder, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            fchownat(&file, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)?;
         }
         return Ok(());
     }

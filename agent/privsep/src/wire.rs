@@ -64,7 +64,8 @@ impl Order {
                 Err(errno) => return Err(errno.into()),
                 Ok(message) => {
                     let mut fds = Vec::new();
-                    for part in message.cmsgs()? {
+                    // Of descriptors that were cut off the kernel has closed the rest.
+                    for part in message.cmsgs().map_err(|_| io::ErrorKind::InvalidData)? {
                         if let ControlMessageOwned::ScmRights(numbers) = part {
                             // SAFETY: the kernel has just made these for us, and nobody else knows them.
                             fds.extend(numbers.into_iter().map(|n| unsafe { OwnedFd::from_raw_fd(n) }));

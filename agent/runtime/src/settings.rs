@@ -102,6 +102,9 @@ impl Prepared {
         for folder in [&data_dir.join("tasks"), &scratch, &state_dir] {
             DirBuilder::new().recursive(true).mode(0o700).create(folder).at("create", folder)?;
         }
+        for folder in [&data_dir, &data_dir.join("tasks"), &scratch, &state_dir] {
+            is_ours(folder)?;
+        }
         if let Some(group) = config.reader {
             open_to(&data_dir, group, 0o750)?;
             for folder in [&data_dir.join("tasks"), &state_dir] {
@@ -176,6 +179,16 @@ impl Settings {
         let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
         Ok(names.filter_map(|n| ContainerId::new(n).ok()).collect())
     }
+}
+
+/// That a folder which was there already is whose it should be: in another's, names lead anywhere.
+fn is_ours(folder: &Path) -> Result<()> {
+    let meta = fs::symlink_metadata(folder).at("look at", folder)?;
+    if meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    let whose = format!("it belongs to user {}; remove it, or give it to root", meta.uid());
+    Err(io::Error::other(whose)).at("use", folder)
 }
 
 /// Opens a folder of ours to a group; when it was another's, also what is in it.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! data/                 root's, and the agent's to make files in; sticky, so that it cannot move what is root's
-//!   lock                root's
+//!   lock, *.key         root's: the agent has the keys in memory, and cannot make itself another device
 //!   containers/         shims'; the agent reads what containers left
 //!   images/layers work  helpers'; the agent reads layers
 //!   anything else       the agent's
@@ -165,7 +165,8 @@ impl Prepared {
 /// Who the agent becomes: nobody else where it is not root; and why nobody else where it is.
 fn user_for(data: &Path, device: &Address) -> Result<(Option<User>, Option<String>), AgentError> {
     if !nix::unistd::geteuid().is_root() {
-        return Ok((None, None));
+        let reason = "an ordinary user cannot become another; what its helpers do is not held either";
+        return Ok((None, Some(reason.to_owned())));
     }
     let user = User(FIRST_USER + u32::from(device.0[0]) * 256 + u32::from(device.0[1]));
     if !is_mapped(user) {
@@ -216,7 +217,7 @@ fn state_folder(config: &AgentConfig, device: &Address, user: Option<User>) -> R
 
 /// Gives the agent's user what is the agent's, also what a command has made meanwhile.
 fn hand_over(data: &Path, state: &Path, user: User) -> std::io::Result<()> {
-    let of_root = ["lock", "containers", "images"].map(OsStr::new);
+    let of_root = ["lock", "containers", "images", "identity.key", "encryption.key"].map(OsStr::new);
     for entry in fs::read_dir(data)? {
         let entry = entry?;
         if !of_root.contains(&entry.file_name().as_os_str()) && !state.starts_with(entry.path()) {

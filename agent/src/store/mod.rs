@@ -17,6 +17,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use nix::fcntl::OFlag;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use sosna_host::{
@@ -166,7 +167,9 @@ impl Store {
         builder.set_cache_size(CACHE);
         let open = |source: redb::Error| StoreError::Open { path: path.clone(), source: Box::new(source) };
         let mut options = fs::OpenOptions::new();
-        options.read(true).write(true).mode(0o600);
+        // A command is root's, and the folder is not.
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        options.read(true).write(true).mode(0o600).custom_flags(flags.bits());
         // Made where it is missing, and only then: the folder is one in which the kernel lets nobody, not even root, make
         // what is another's (proc_sys_fs(5), protected_regular).
         let file = options.open(&path).or_else(|error| match error.kind() {

@@ -62,7 +62,7 @@ async fn a_running_agent_has_no_rights() {
     assert_eq!((says(&monitor, "Uid"), says(&monitor, "Threads")), ("0 0 0 0".into(), "1".into()));
 
     // What is whose.
-    let of_root = ["lock", "containers", "images", "state"];
+    let of_root = ["lock", "containers", "images", "state", "identity.key", "encryption.key"];
     for entry in fs::read_dir(folder.path()).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();

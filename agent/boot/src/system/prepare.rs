@@ -50,7 +50,7 @@ const EFI: Mount =
     Mount { kind: "efivarfs", at: "/sys/firmware/efi/efivars", flags: NO_DEVICES, options: "" };
 
 /// What the kernel is told before strangers' programs run.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 11] = [
     // An image has no program that the kernel could ask for modules: it need not try.
     ("kernel/modprobe", "\n"),
     ("kernel/kptr_restrict", "1"),
@@ -59,7 +59,9 @@ const SETTINGS: [(&str, &str); 9] = [
     ("kernel/panic_on_oops", "1"),
     ("kernel/panic", "10"),
     ("fs/protected_fifos", "1"),
+    ("fs/protected_hardlinks", "1"),
     ("fs/protected_regular", "2"),
+    ("fs/protected_symlinks", "1"),
     ("net/ipv4/conf/all/rp_filter", "2"),
     ("vm/panic_on_oom", "0"),
 ];

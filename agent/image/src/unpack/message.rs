@@ -26,6 +26,20 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The same within what a helper allows whoever asks: enough for every image, and for a folder that can be removed.
+    #[must_use]
+    pub(crate) fn clamped(self) -> Self {
+        let most = Self::for_store(u64::MAX);
+        Self {
+            entries: self.entries.min(most.entries),
+            path_bytes: self.path_bytes.min(most.path_bytes),
+            path_depth: self.path_depth.min(most.path_depth),
+            xattr_bytes: self.xattr_bytes.min(most.xattr_bytes),
+            memory_bytes: self.memory_bytes.min(most.memory_bytes),
+            ..self
+        }
+    }
+
     /// Defaults for a store with this disk limit: a layer may be as large as the whole store, never more.
     #[must_use]
     pub fn for_store(limit_bytes: u64) -> Self {

@@ -34,8 +34,9 @@ const REQUEST: &str = "sosna-unpack-layer";
 
 /// Unpacks and exits when this process was started to do so; returns at once otherwise.
 pub(crate) fn run_if_requested() {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == REQUEST) {
+    let mut arguments = std::env::args_os();
+    let is_child = arguments.next().is_some_and(|name| name == ARGV0);
+    if is_child && arguments.next().is_some_and(|first| first == REQUEST) {
         child::run(arguments);
     }
 }

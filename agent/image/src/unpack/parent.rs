@@ -55,6 +55,7 @@ pub(crate) fn helper(place: &Place, order: &str) -> i32 {
         return 2;
     };
     let target = place.aside("new");
+    let order = Order { limits: order.limits.clamped(), ..order };
     let done = unpack(place, &order, &target).and_then(|told| match is_alone() {
         true => Err(Stop::Alone),
         false => publish_layer(place, order.diff_id, &target).map(|()| told),

@@ -89,6 +89,14 @@ const TRIES: &[Try] = &[
     ("makes a user namespace, to have all capabilities in it", |_| {
         in_a_child(|| unshare(CloneFlags::CLONE_NEWUSER))
     }),
+    #[cfg(target_arch = "x86_64")]
+    ("does the same by the numbers of x32", |_| {
+        in_a_child(|| {
+            // SAFETY: no pointers.
+            Errno::result(unsafe { libc::syscall(0x4000_0000 | libc::SYS_unshare, libc::CLONE_NEWUSER) })
+                .map(drop)
+        })
+    }),
     ("makes a device node", |at| {
         let kind = nix::sys::stat::SFlag::S_IFCHR;
         let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);

@@ -224,13 +224,13 @@ fn prepare(settings: Settings, id: ContainerId) -> Result<Option<(Request, File,
         return Err(RuntimeError::Conflict { id: id.to_string() });
     }
     complain_to(&task_dir.join(LOG))?;
-    make_folder(&state_dir)?;
     let range_first = match settings.enforcement.users {
         UserMapping::Range => Some(settings.ranges().take(&id)?),
         UserMapping::Single | UserMapping::None => None,
     };
     let asked = Asked { version: Asked::VERSION, spec, range_first };
     asked.write(&task_dir)?;
+    make_folder(&state_dir)?;
 
     let folder = File::open(&state_dir).at("open", &state_dir)?;
     // Through a descriptor, because a socket's path may have at most 108 bytes.

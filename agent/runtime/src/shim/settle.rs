@@ -55,9 +55,10 @@ pub(super) fn remove(state_dir: &Path, id: &str) -> i32 {
                 _ => {}
             }
             sosna_fault::point("runtime/remove").at("remove", &task_dir)?;
+            // While nobody can begin another one of this name.
+            release(&settings, &id)?;
             durable::remove_tree(&task_dir).at("remove", &task_dir)?;
         }
-        settings.ranges().release(&id)?;
         Ok(Vec::new())
     })())
 }
