@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde::Serialize;
+use sosna_privsep::chain;
 
 use crate::{
     Digest,
@@ -28,7 +29,7 @@ pub(crate) const ARGV0: &str = "sosna-layers";
 pub(crate) const LAYER: &str = "layer";
 /// Removes a layer.
 pub(crate) const REMOVE: &str = "remove-layer";
-/// Reads the files of accounts of an image, whatever they allow.
+/// Reads the files of accounts of an image, which the store cannot look into.
 pub(crate) const ACCOUNTS: &str = "accounts";
 pub(crate) const NAMES: [&str; 3] = [LAYER, REMOVE, ACCOUNTS];
 
@@ -106,7 +107,7 @@ impl Place {
             let grave = self.clear(diff_id);
             grave
                 .and_then(|grave| grave.map_or(Ok(()), |grave| remove(&grave)))
-                .map_err(|error| words(&error))
+                .map_err(|error| chain(&error))
         });
         // Nobody may be left to hear it, and it is done all the same.
         let _ = say(&removed);
@@ -132,16 +133,4 @@ impl Place {
         let _ = say(&read());
         0
     }
-}
-
-/// An error with its causes.
-pub(crate) fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -3,7 +3,7 @@
 
 use std::{
     fmt, fs, io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -12,10 +12,10 @@ use rustix::{
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
-use sosna_privsep::{Helper, User, give};
+use sosna_privsep::{Helper, User, check_own, give};
 
 use crate::{
-    disk::{self, Disk, names, remove},
+    disk::{self, names, remove},
     error::ImageError,
     helper,
 };
@@ -102,7 +102,7 @@ impl Prepared {
         disk::make_folders(&root)?;
         let (work, layers) = (disk::work(&root), disk::layers(&root));
         for folder in [&root, &work, &layers] {
-            is_ours(folder)?;
+            check_own(folder).map_err(|e| ImageError::io("using", folder, e))?;
         }
         for name in names(&work)? {
             remove(&work.join(name))?;
@@ -149,20 +149,6 @@ impl Prepared {
             })
             .into()
     }
-
-    pub(crate) fn disk(&self) -> Result<Disk, ImageError> {
-        Disk::open(&self.root)
-    }
-}
-
-/// That a folder which was there already is whose it should be: in another's, names lead anywhere.
-fn is_ours(folder: &Path) -> Result<(), ImageError> {
-    let meta = fs::symlink_metadata(folder).map_err(|e| ImageError::io("looking at", folder, e))?;
-    if meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() {
-        return Ok(());
-    }
-    let whose = format!("it belongs to user {}; remove it, or give it to root", meta.uid());
-    Err(ImageError::io("using", folder, io::Error::other(whose)))
 }
 
 fn allow(path: &Path, mode: u32) -> Result<(), ImageError> {

@@ -31,7 +31,7 @@ use crate::{
     prepared::{OverlayMode, Prepared},
     request::{ImageRequest, Progress},
     unpack::{Job, Limits, Refusal, UnpackError, sandbox::SandboxReport, unpack},
-    user::{ACCOUNT_BYTES, PASSWD, ResolvedUser, UserError, resolve, resolve_user},
+    user::{ACCOUNT_BYTES, PASSWD, ResolvedUser, UserError, resolve},
 };
 
 /// No manifest or configuration is larger (distribution-spec recommends registries to allow 4 MiB).
@@ -130,7 +130,7 @@ impl ImageStore {
             Err(Errno::WOULDBLOCK) => return Err(ImageError::InUse { path: prepared.root.clone() }),
             Err(errno) => return Err(ImageError::io("locking", lock, errno.into())),
         }
-        let disk = Arc::new(prepared.disk()?);
+        let disk = Arc::new(Disk::open(&prepared.root)?);
         let ledger = Ledger::open(Arc::clone(&disk), launcher.clone(), limit_bytes, prepared.mode)?;
         Ok(Self {
             ledger: Arc::new(ledger),
@@ -146,21 +146,17 @@ impl ImageStore {
         })
     }
 
-    /// Resolves the user of an image, as [`resolve_user`] does, also where its files are closed to this process.
+    /// Resolves the user of an image, as [`crate::resolve_user`] does, by a helper: the layers are closed to a store
+    /// without rights.
     ///
     /// # Errors
     /// [`UserError`].
     pub async fn user_of(&self, image: &Image, user: &str) -> Result<ResolvedUser, UserError> {
-        let (layers, wanted, launcher) = (image.layers.clone(), user.to_owned(), self.launcher.clone());
+        let (layers, launcher) = (image.layers.clone(), self.launcher.clone());
         let failed = |source: io::Error| UserError::Read { path: PASSWD, source };
-        let resolved = tokio::task::spawn_blocking(move || match resolve_user(&layers, &wanted) {
-            Err(error) if error.is_closed() => {
-                let [passwd, group] = accounts(&launcher, &layers).map_err(failed)?;
-                resolve(&wanted, &passwd.unwrap_or_default(), &group.unwrap_or_default())
-            }
-            resolved => resolved,
-        });
-        resolved.await.map_err(io::Error::other).map_err(failed)?
+        let read = tokio::task::spawn_blocking(move || accounts(&launcher, &layers)).await;
+        let [passwd, group] = read.map_err(io::Error::other).and_then(|read| read).map_err(failed)?;
+        resolve(user, &passwd.unwrap_or_default(), &group.unwrap_or_default())
     }
 
     /// How to mount the layers.

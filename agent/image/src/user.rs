@@ -61,13 +61,6 @@ pub fn resolve_user(layers: &[PathBuf], user: &str) -> Result<ResolvedUser, User
     resolve(user, &passwd, &group)
 }
 
-impl UserError {
-    /// Whether the image does not let this process look.
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
-    }
-}
-
 fn file(layers: &[PathBuf], path: &'static str) -> Result<String, UserError> {
     let text =
         merged::read(layers, path, ACCOUNT_BYTES).map_err(|source| UserError::Read { path, source })?;

@@ -3,12 +3,13 @@
 //! program again as one of a few helpers, when it is asked to over a socket.
 //!
 //! An order names a helper, has one text for it, and brings the descriptors that become its standard input, output and
-//! error. What a helper is and where it works was laid down before the rights were given up; the text is the helper's
-//! to doubt. So the monitor reads nothing, and holds no rule of its own.
+//! error. What a helper is and where it works was laid down before the rights were given up; the text, and what it
+//! reads, are the helper's to doubt. So the monitor reads nothing, and holds no rule of its own.
 //!
-//! **Invariants.** The monitor is forked while the process has one thread. No path, program or environment ever comes
-//! with an order. Whoever took the other process over can have helpers started, and nothing else.
+//! **Invariants.** The monitor is forked while the process has one thread. No program or environment ever comes with an
+//! order. Whoever took the other process over can have helpers started, and nothing else.
 
+mod chain;
 mod confine;
 mod launcher;
 mod monitor;
@@ -16,8 +17,9 @@ mod owner;
 mod program;
 mod wire;
 
+pub use chain::chain;
 pub use confine::{Confinement, Walls, confine};
 pub use launcher::{Launcher, Running, Streams};
 pub use monitor::{Helper, Monitor, SeparateError};
-pub use owner::{User, give};
-pub use program::{Program, fd_path, pidfd};
+pub use owner::{User, check_own, give};
+pub use program::{Program, fd_path, pidfd, this_program_as};

@@ -33,6 +33,21 @@ impl User {
     }
 }
 
+/// Checks that a folder, which may have been there already, is this process's user's: in another's, names lead anywhere.
+///
+/// # Errors
+/// Whose it is, and what to do; when it cannot be looked at.
+pub fn check_own(folder: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(folder)?;
+    let own = nix::unistd::geteuid();
+    if meta.is_dir() && meta.uid() == own.as_raw() {
+        return Ok(());
+    }
+    let whose =
+        format!("it is no folder of user {own}, but user {}'s; remove it, or give it back", meta.uid());
+    Err(io::Error::other(whose))
+}
+
 /// Gives a file, or a folder with all in it, to a user. What is theirs already is not looked into. Links are not
 /// followed, and a file with several names is left alone: one of them may be somebody else's.
 ///

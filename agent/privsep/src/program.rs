@@ -8,7 +8,7 @@ use std::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::process::CommandExt as _,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -41,15 +41,25 @@ impl Program {
     /// A command that starts it as `argv0`: nothing of our environment, working folder, arguments or input.
     #[must_use]
     pub fn start_as(&self, argv0: &str) -> Command {
-        let mut command = Command::new(fd_path(self.0.as_fd()));
-        command.arg0(argv0).env_clear().current_dir("/").stdin(Stdio::null());
-        sosna_fault::pass_on(&mut command);
-        command
+        start_as(&fd_path(self.0.as_fd()), argv0)
     }
 
     pub(crate) fn descriptor(&self) -> RawFd {
         self.0.as_raw_fd()
     }
+}
+
+/// The same of the running program's file, for what no container comes near.
+#[must_use]
+pub fn this_program_as(argv0: &str) -> Command {
+    start_as(Path::new("/proc/self/exe"), argv0)
+}
+
+fn start_as(program: &Path, argv0: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg0(argv0).env_clear().current_dir("/").stdin(Stdio::null());
+    sosna_fault::pass_on(&mut command);
+    command
 }
 
 fn executable_memory() -> io::Result<OwnedFd> {

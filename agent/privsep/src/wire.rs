@@ -55,7 +55,9 @@ impl Order {
     /// [`io::ErrorKind::InvalidData`].
     pub(crate) fn receive(from: impl AsFd) -> io::Result<Option<Self>> {
         let mut bytes = [0; 1 + ARGUMENT_BYTES];
-        let mut space = cmsg_space!([RawFd; 4]);
+        // As many as the kernel passes at once (SCM_MAX_FD), so that none is cut off, but where this process can have
+        // no more: then it is at its end.
+        let mut space = cmsg_space!([RawFd; 253]);
         let (length, mut fds, whole) = loop {
             let mut parts = [IoSliceMut::new(&mut bytes)];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -64,8 +66,7 @@ impl Order {
                 Err(errno) => return Err(errno.into()),
                 Ok(message) => {
                     let mut fds = Vec::new();
-                    // Of descriptors that were cut off the kernel has closed the rest.
-                    for part in message.cmsgs().map_err(|_| io::ErrorKind::InvalidData)? {
+                    for part in message.cmsgs()? {
                         if let ControlMessageOwned::ScmRights(numbers) = part {
                             // SAFETY: the kernel has just made these for us, and nobody else knows them.
                             fds.extend(numbers.into_iter().map(|n| unsafe { OwnedFd::from_raw_fd(n) }));
@@ -108,5 +109,55 @@ pub(crate) fn read_status([kind, a, b, c, d]: [u8; STATUS_BYTES]) -> io::Result<
     match kind {
         0 => Ok(ExitStatus::from_raw(number)),
         _ => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::{io::Read as _, os::unix::net::UnixDatagram};
+
+    use super::*;
+
+    /// Sends the write end of a pipe so often; the other end tells when all are closed.
+    fn send(to: &UnixDatagram, bytes: &[u8], descriptors: usize) -> io::PipeReader {
+        let (read, write) = io::pipe().unwrap();
+        let fds = vec![write.as_raw_fd(); descriptors];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let control = if descriptors == 0 { &rights[..0] } else { &rights[..] };
+        sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::empty(), None).unwrap();
+        read
+    }
+
+    #[test]
+    fn what_is_no_order_is_said_to_be_none_and_its_descriptors_are_closed() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let long = [b'x'; ARGUMENT_BYTES + 2];
+        for (bytes, descriptors) in [
+            (&b"\0a"[..], 0),
+            (b"\0a", 3),
+            (b"\0a", 5),
+            (b"\0a", 253),
+            (b"\0a\0b", 4),
+            (b"\0\xff", 4),
+            (&long, 4),
+        ] {
+            let mut closed = send(&theirs, bytes, descriptors);
+            let kind = Order::receive(&ours).unwrap_err().kind();
+            assert_eq!(kind, io::ErrorKind::InvalidData, "{descriptors} descriptors");
+            assert_eq!(closed.read(&mut [0]).unwrap(), 0);
+        }
+        let _open = send(&theirs, b"\x07a", 4);
+        let order = Order::receive(&ours).unwrap().unwrap();
+        assert_eq!((order.helper, order.argument.as_str()), (7, "a"));
+    }
+
+    #[test]
+    fn ends_come_back() {
+        for ended in [0, 7 << 8, 9] {
+            assert_eq!(read_status(status(&Ok(ExitStatus::from_raw(ended)))).unwrap().into_raw(), ended);
+        }
+        let error = read_status(status(&Err(Errno::EAGAIN.into()))).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
     }
 }

@@ -3,6 +3,8 @@
 
 use std::{io, path::PathBuf};
 
+pub(crate) use sosna_privsep::chain;
+
 /// Why a call of the runtime failed; says what was tried, where, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -89,20 +91,4 @@ impl<T, E: Into<io::Error>> At<T> for std::result::Result<T, E> {
     fn at(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T> {
         self.map_err(|e| RuntimeError::Io { action, path: path.into(), source: e.into() })
     }
-}
-
-/// The error with all its causes in one line, for records and messages that leave this process.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(e) = next {
-        let part = e.to_string();
-        // Some libraries repeat their source in their own message.
-        if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        next = e.source();
-    }
-    text
 }

@@ -120,8 +120,12 @@ impl Runtime {
         patience: Duration,
     ) -> Result<Vec<ContainerId>> {
         let id = id.to_string();
-        let log = self.0.settings.data_dir.join("tasks").join(&id).join(shim::LOG);
-        let failed = |problem: String| RuntimeError::Shim { id: id.clone(), problem, log: log.clone() };
+        // Only a shim has a log of its own; what is said of all goes where the agent's words go.
+        let (whose, log) = match id.as_str() {
+            "" => ("(all)", "the agent's log".into()),
+            id => (id, self.0.settings.data_dir.join("tasks").join(id).join(shim::LOG)),
+        };
+        let failed = |problem: String| RuntimeError::Shim { id: whose.to_owned(), problem, log: log.clone() };
         let talk = async {
             let (ours, theirs) = StdStream::pair()?;
             ours.set_nonblocking(true)?;

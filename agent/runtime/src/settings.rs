@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sosna_privsep::{Helper, Program};
+use sosna_privsep::{Helper, check_own, this_program_as};
 
 use crate::{
     durable,
@@ -103,7 +103,7 @@ impl Prepared {
             DirBuilder::new().recursive(true).mode(0o700).create(folder).at("create", folder)?;
         }
         for folder in [&data_dir, &data_dir.join("tasks"), &scratch, &state_dir] {
-            is_ours(folder)?;
+            check_own(folder).at("use", folder)?;
         }
         if let Some(group) = config.reader {
             open_to(&data_dir, group, 0o750)?;
@@ -181,36 +181,27 @@ impl Settings {
     }
 }
 
-/// That a folder which was there already is whose it should be: in another's, names lead anywhere.
-fn is_ours(folder: &Path) -> Result<()> {
-    let meta = fs::symlink_metadata(folder).at("look at", folder)?;
-    if meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() {
-        return Ok(());
-    }
-    let whose = format!("it belongs to user {}; remove it, or give it to root", meta.uid());
-    Err(io::Error::other(whose)).at("use", folder)
-}
-
-/// Opens a folder of ours to a group; when it was another's, also what is in it.
+/// Opens a folder of ours to a group; when it was another's, what is in it first, so that what was interrupted is done
+/// again.
 fn open_to(folder: &Path, group: u32, mode: u32) -> Result<()> {
     let was = fs::symlink_metadata(folder).at("look at", folder)?.gid();
-    chown(folder, None, Some(group)).at("set the group of", folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).at("set the permissions of", folder)?;
-    if was == group || mode & 0o2000 == 0 {
-        return Ok(());
-    }
-    for entry in fs::read_dir(folder).at("read", folder)? {
-        let entry = entry.at("read", folder)?;
-        let (path, kind) = (entry.path(), entry.file_type().at("look at", folder)?);
-        if kind.is_dir() {
-            open_to(&path, group, mode)?;
-        } else if kind.is_file() {
-            chown(&path, None, Some(group)).at("set the group of", &path)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o640))
-                .at("set the permissions of", path)?;
+    if was != group && mode & 0o2000 != 0 {
+        for entry in fs::read_dir(folder).at("read", folder)? {
+            let entry = entry.at("read", folder)?;
+            let (path, kind) = (entry.path(), entry.file_type().at("look at", folder)?);
+            if kind.is_dir() {
+                open_to(&path, group, mode)?;
+            } else if kind.is_file() {
+                set(&path, group, 0o640)?;
+            }
         }
     }
-    Ok(())
+    set(folder, group, mode)
+}
+
+fn set(path: &Path, group: u32, mode: u32) -> Result<()> {
+    chown(path, None, Some(group)).at("set the group of", path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("set the permissions of", path)
 }
 
 fn probe(scratch: &Path) -> Result<Enforcement> {
@@ -219,9 +210,8 @@ fn probe(scratch: &Path) -> Result<Enforcement> {
         problem,
         log: PathBuf::from("this program's stderr"),
     };
-    let program = Program::of_this_process().at("copy into memory", "/proc/self/exe")?;
-    let output = program
-        .start_as(shim::ARGV0)
+    // No container is near it: the file itself will do.
+    let output = this_program_as(shim::ARGV0)
         .arg(shim::PROBE)
         .arg(scratch)
         .stderr(Stdio::inherit())

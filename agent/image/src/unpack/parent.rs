@@ -5,12 +5,9 @@
 use std::{
     fs,
     io::{self, Read as _},
-    os::{
-        fd::AsFd as _,
-        unix::process::{CommandExt as _, ExitStatusExt as _},
-    },
+    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::Duration,
 };
 
@@ -20,6 +17,8 @@ use rustix::{
     io::Errno,
 };
 
+use sosna_privsep::{chain, this_program_as};
+
 use super::{
     ARGV0, REQUEST,
     message::{ChildFailure, Message, Order, Refusal, Told, Unpacked},
@@ -28,7 +27,7 @@ use super::{
 use crate::{
     digest::Digest,
     disk::{publish, remove},
-    helper::{Place, say, words},
+    helper::{Place, say},
     prepared::OverlayMode,
 };
 
@@ -63,7 +62,7 @@ pub(crate) fn helper(place: &Place, order: &str) -> i32 {
     if done.is_err()
         && let Err(error) = remove(&target)
     {
-        eprintln!("a half-unpacked layer stays until the next start: {}", words(&error));
+        eprintln!("a half-unpacked layer stays until the next start: {}", chain(&error));
     }
     match done {
         Ok(told) | Err(Stop::Told(told)) => i32::from(say(&told).is_err()),
@@ -74,9 +73,10 @@ pub(crate) fn helper(place: &Place, order: &str) -> i32 {
 fn unpack(place: &Place, order: &Order, target: &Path) -> Result<Told, Stop> {
     make(target).map_err(|error| finish(&error))?;
     let text = serde_json::to_string(order).map_err(|error| child(error.to_string()))?;
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0(ARGV0).args([REQUEST, &text]).env_clear().current_dir(target).stdout(Stdio::piped());
-    // Its input is ours: nothing of the blob was read yet.
+    let mut command = this_program_as(ARGV0);
+    command.args([REQUEST, &text]).current_dir(target).stdout(Stdio::piped());
+    // Nothing of the blob was read yet.
+    command.stdin(Stdio::inherit());
     let mut unpacker = command.spawn().map_err(|error| child(error.to_string()))?;
     let heard = listen(&mut unpacker);
     if heard.is_err() {
@@ -117,7 +117,7 @@ fn publish_layer(place: &Place, diff_id: Digest, target: &Path) -> Result<(), St
     if let Some(old) = old
         && let Err(error) = remove(&old)
     {
-        eprintln!("an old layer stays until the next start: {}", words(&error));
+        eprintln!("an old layer stays until the next start: {}", chain(&error));
     }
     Ok(())
 }
