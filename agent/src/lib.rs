@@ -5,7 +5,8 @@
 //!
 //! **Invariants.** What is said to the hub is on disk before. Only frames that the hub signed for this device change
 //! anything. Nothing of a committed result leaves the device before the hub has closed the commitments. No container
-//! is made in this process, which has given up its rights before it speaks to anybody ([`rights`]). Nothing but [`uplink`](EnrolError) knows MQTT.
+//! is made in this process, which has given up its rights before it speaks to anybody ([`rights`]). Nothing but
+//! [`uplink`](EnrolError) knows MQTT.
 
 pub mod cli;
 pub mod clock;

@@ -14,7 +14,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::Deserialize;
 use sosna_boot::{
     status::Health,
-    system::{self, AGENT_DATA, Config, JOIN},
+    system::{self, AGENT_DATA, Config, JOIN, TOLD},
 };
 use sosna_host::file::{self, FileError};
 use sosna_privsep::{Launcher, User, give};
@@ -77,8 +77,6 @@ fn health() -> Option<Health> {
 const NETWORK: &str = "network.json";
 /// How often that is looked at while somebody waits for it and cannot be told.
 const LOOK: Duration = Duration::from_millis(200);
-/// The folder in the other one in which the agent tells something, and may: the rest is the first program's.
-const TOLD: &str = system::TOLD;
 /// Why the agent has no line to its hub, in a line of text; for the first program, which shows it.
 const TROUBLE: &str = "trouble";
 
@@ -109,27 +107,6 @@ pub struct Network(Option<Vec<u8>>);
 /// Tells when a file of a folder has become another one.
 struct Changes(AsyncFd<OwnedFd>);
 
-/// Whether the whole machine is ours.
-pub(crate) fn is_ours(folder: &Path) -> bool {
-    !folder.as_os_str().is_empty()
-}
-
-/// Where the agent tells the first program something; none outside an image.
-pub(crate) fn folder_of(folder: &Path) -> Option<PathBuf> {
-    is_ours(folder).then(|| folder.join(TOLD))
-}
-
-/// Makes that folder the agent's.
-///
-/// # Errors
-/// [`FileError`].
-pub(crate) fn make_folder(folder: &Path, user: Option<User>) -> Result<(), FileError> {
-    let Some(folder) = folder_of(folder) else { return Ok(()) };
-    file::create_folder(&folder)?;
-    let Some(user) = user else { return Ok(()) };
-    give(&folder, user).map_err(FileError::of("give away", &folder))
-}
-
 // === impl Changes ===
 
 impl Changes {
@@ -157,6 +134,24 @@ impl System {
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self { folder: Some(folder.to_path_buf()).filter(|folder| !folder.as_os_str().is_empty()) }
+    }
+
+    /// Where the agent tells the first program something, and may write: the rest of the folder is not its. None outside an
+    /// image.
+    #[must_use]
+    pub fn told(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(TOLD))
+    }
+
+    /// Makes that folder, and gives it to the agent's user.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub(crate) fn make_told(&self, user: Option<User>) -> Result<(), FileError> {
+        let Some(folder) = self.told() else { return Ok(()) };
+        file::create_folder(&folder)?;
+        let Some(user) = user else { return Ok(()) };
+        give(&folder, user).map_err(FileError::of("give away", &folder))
     }
 
     /// The agent's configuration as the owner has put it on the boot partition; none outside an image.
@@ -201,8 +196,7 @@ impl System {
 
     /// Tells the first program that the enrolment is on the disk: the join token is of no use any more.
     pub fn enrolled(&self) {
-        let Some(folder) = &self.folder else { return };
-        let path = folder.join(TOLD).join("enrolled");
+        let Some(path) = self.told().map(|folder| folder.join("enrolled")) else { return };
         let now = sosna_boot::clock::since_start_ms().to_string();
         if let Err(error) = fs::write(&path, now) {
             tracing::warn!(
@@ -221,7 +215,7 @@ impl System {
 
     /// Tells the first program why there is no line to the hub, or that there is none any more.
     pub fn trouble(&self, why: Option<&str>) {
-        let Some(path) = self.folder.as_ref().map(|folder| folder.join(TOLD).join(TROUBLE)) else { return };
+        let Some(path) = self.told().map(|folder| folder.join(TROUBLE)) else { return };
         // Nobody but people reads it, and half a line for a moment does no harm.
         let _ = match why {
             Some(why) => fs::write(path, why),
@@ -270,12 +264,18 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
+    /// A launcher that nobody is asked by.
+    fn nobody() -> Launcher {
+        sosna_privsep::Monitor::new(Vec::new()).unwrap().beside().unwrap()
+    }
+
     #[test]
     fn outside_an_image_there_is_nothing() {
         let system = System::new(Path::new(""));
         assert_eq!((system.image(), system.is_metered(), system.labels().len()), (None, false, 0));
         system.enrolled();
         system.trouble(Some("nobody there"));
+        assert!(system.clock(&nobody()).is_none());
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
         );
         assert!(system.is_metered());
         assert_eq!(system.labels()["room"], "cellar");
-        make_folder(folder.path(), None).unwrap();
+        system.make_told(None).unwrap();
         system.enrolled();
         assert!(folder.path().join("agent/enrolled").exists());
         system.trouble(Some("nobody there"));
@@ -321,7 +321,7 @@ mod tests {
         });
         assert_ne!(system.network(), System::new(Path::new("")).network());
         assert!(begun.elapsed() < Duration::from_secs(30), "a change of the network ends the pause");
-        assert!(!folder.path().join("agent").join(TROUBLE).exists());
+        assert!(!folder.path().join("agent").join(TROUBLE).exists() && system.clock(&nobody()).is_some());
         for name in ["boot.json", "network.json", "device.toml"] {
             write(name, "{ nothing = ");
         }

@@ -44,10 +44,15 @@ pub enum KeysError {
     },
 }
 
+const IDENTITY_KEY: &str = "identity.key";
+const ENCRYPTION_KEY: &str = "encryption.key";
+/// Files of a data folder that hold keys.
+pub(crate) const KEY_FILES: [&str; 2] = [IDENTITY_KEY, ENCRYPTION_KEY];
+
 /// Where the identity key lies in a data folder.
 #[must_use]
 pub fn key_path(data: &Path) -> PathBuf {
-    data.join("identity.key")
+    data.join(IDENTITY_KEY)
 }
 
 // === impl Keys ===
@@ -59,7 +64,7 @@ impl Keys {
     /// [`KeysError`].
     pub fn load_or_create(data: &Path) -> Result<Self, KeysError> {
         let identity = IdentityKey::load_or_create(&key_path(data))?;
-        let path = data.join("encryption.key");
+        let path = data.join(ENCRYPTION_KEY);
         let encryption = match file::read_if_there(&path)? {
             Some(text) => {
                 let text = String::from_utf8(text).unwrap_or_default();

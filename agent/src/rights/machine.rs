@@ -1,6 +1,6 @@
 //! The clock of a machine that is all ours, which only root moves.
 
-use std::{io, process, time::Duration};
+use std::{ffi::OsStr, io, process, time::Duration};
 
 use sosna_privsep::{Helper, Launcher, Streams};
 
@@ -23,11 +23,11 @@ pub(super) fn helper() -> Helper {
 
 /// Is the helper, where this process was started as it.
 pub(super) fn run_if_requested() {
-    let mut arguments = std::env::args();
-    if arguments.next().as_deref() != Some(ARGV0) {
+    let mut arguments = std::env::args_os();
+    if arguments.next().as_deref() != Some(OsStr::new(ARGV0)) {
         return;
     }
-    let to = arguments.next().and_then(|text| text.parse::<u64>().ok());
+    let to = arguments.next().and_then(|text| text.to_str()?.parse::<u64>().ok());
     let set = match to.filter(|to| (NOT_BEFORE_MS..NOT_AFTER_MS).contains(to)) {
         Some(to) => sosna_boot::clock::set(Duration::from_millis(to)),
         None => Err(io::Error::from(io::ErrorKind::InvalidInput)),

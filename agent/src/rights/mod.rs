@@ -18,8 +18,8 @@ mod machine;
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsStr,
-    fs,
-    os::unix::fs::{PermissionsExt as _, chown},
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -37,10 +37,10 @@ pub use machine::MachineClock;
 
 use crate::{
     config::AgentConfig,
-    identity::{FolderLock, Keys},
+    identity::{FolderLock, KEY_FILES, Keys},
     room::Ballast,
     run::{AgentError, Options},
-    system::{self, System},
+    system::System,
 };
 
 /// The users that agents become: below what the unpacker and containers are, above what people and services have.
@@ -57,9 +57,10 @@ pub struct Prepared {
     pub(crate) containers: sosna_runtime::Prepared,
     pub(crate) images: sosna_layers::Prepared,
     pub(crate) lock: FolderLock,
+    system: System,
     user: Option<User>,
-    /// Walls around the agent itself that do not stand, and why.
-    missing: Vec<String>,
+    /// Why it becomes nobody else, where that is so.
+    stays: Option<String>,
 }
 
 /// An agent that is ready to serve.
@@ -86,18 +87,20 @@ pub fn run_if_requested() {
 /// [`AgentError`].
 pub fn prepare(options: Options) -> Result<Prepared, AgentError> {
     let Options { mut config, join } = options;
-    config.data = std::path::absolute(&config.data).map_err(FileError::of("find", &config.data))?;
+    let lock = FolderLock::take_soon(&config.data)?;
+    // Without links on the way, which the agent might not pass.
+    config.data = config.data.canonicalize().map_err(FileError::of("find", &config.data))?;
     let data = config.data.clone();
-    let lock = FolderLock::take_soon(&data)?;
     // Where not even a key could be written.
     Ballast::of(&data).spend_if_full();
     let keys = Keys::load_or_create(&data)?;
     let join = join.map_or_else(|| read_token(&config.join_file), |join| Ok(Some(join)))?;
     let credentials = read_credentials(&config.registry.credentials)?;
-    let labels = System::new(&config.system).labels();
+    let system = System::new(&config.system);
+    let labels = system.labels();
 
-    let (user, missing) = user_for(&data, &keys.device())?;
-    let state = state_folder(&config, &keys.device(), user)?;
+    let state = state_folder(&config, &keys.device())?;
+    let (user, stays) = user_for([&data, &state], &keys.device())?;
     let images = sosna_layers::Prepared::new(&data.join("images"), user, None)?;
     let mut settings = RuntimeConfig::new(data.join("containers"), state.clone());
     settings.uid_base = match config.containers.uid_base {
@@ -110,60 +113,41 @@ pub fn prepare(options: Options) -> Result<Prepared, AgentError> {
     let containers = sosna_runtime::Prepared::new(settings)?;
     if let Some(user) = user {
         hand_over(&data, &state, user).map_err(FileError::of("hand over", &data))?;
-        system::make_folder(&config.system, Some(user))?;
-    } else {
-        system::make_folder(&config.system, None)?;
     }
-    let missing =
-        missing.map(|reason| format!("a user of its own for the agent: {reason}")).into_iter().collect();
-    Ok(Prepared { config, join, keys, labels, credentials, containers, images, lock, user, missing })
+    system.make_told(user)?;
+    Ok(Prepared { config, join, keys, labels, credentials, containers, images, lock, system, user, stays })
 }
 
 // === impl Prepared ===
 
 impl Prepared {
-    fn monitor(&self) -> Result<Monitor, SeparateError> {
-        let mut helpers = self.containers.helpers();
-        helpers.extend(self.images.helpers());
-        if system::is_ours(&self.config.system) {
-            helpers.push(machine::helper());
-        }
-        Ok(Monitor::new(helpers)?)
-    }
-
     /// Leaves the monitor behind and gives up all rights, for good. The process must have one thread.
     ///
     /// # Errors
     /// [`AgentError::Separate`].
-    pub fn separate(mut self) -> Result<Started, AgentError> {
-        let launcher = self.monitor()?.separate()?;
-        let told = system::folder_of(&self.config.system);
+    pub fn separate(self) -> Result<Started, AgentError> {
+        let told = self.system.told();
+        let mut helpers = self.containers.helpers();
+        helpers.extend(self.images.helpers());
+        helpers.extend(told.is_some().then(machine::helper));
+        let launcher = Monitor::new(helpers).map_err(SeparateError::System)?.separate()?;
         let faults = sosna_fault::folders();
         let writes = std::iter::once(self.config.data.as_path()).chain(told.as_deref());
         let writes: Vec<&Path> = writes.chain(faults.iter().map(PathBuf::as_path)).collect();
         let walls = confine(&Confinement { user: self.user, writes: &writes });
-        let mut missing = std::mem::take(&mut self.missing);
-        missing.extend(walls.missing.iter().map(|(wall, why)| format!("{wall} for the agent: {why}")));
+        let stays = self.stays.iter().map(|why| ("a user of its own", why));
+        let missing = stays.chain(walls.missing.iter().map(|(wall, why)| (*wall, why)));
+        let missing: Vec<_> = missing.map(|(wall, why)| format!("{wall} for the agent: {why}")).collect();
         // One word where all stand; where some do not, the others are named.
-        let standing = missing.is_empty().then(|| "an agent without rights".to_owned()).into_iter().collect();
+        let walls = missing.is_empty().then(|| "an agent without rights".to_owned()).into_iter().collect();
         // Becoming another user makes a process readable to that user's others again.
         sosna_host::memory::keep_private().map_err(SeparateError::System)?;
-        Ok(Started { prepared: self, launcher, walls: standing, missing })
-    }
-
-    /// Keeps the rights: for a program that is built around this library and has threads.
-    ///
-    /// # Errors
-    /// [`AgentError::Separate`].
-    pub fn beside(mut self) -> Result<Started, AgentError> {
-        let launcher = self.monitor()?.beside().map_err(SeparateError::System)?;
-        let missing = std::mem::take(&mut self.missing);
-        Ok(Started { prepared: self, launcher, walls: Vec::new(), missing })
+        Ok(Started { prepared: self, launcher, walls, missing })
     }
 }
 
 /// Who the agent becomes: nobody else where it is not root; and why nobody else where it is.
-fn user_for(data: &Path, device: &Address) -> Result<(Option<User>, Option<String>), AgentError> {
+fn user_for(folders: [&Path; 2], device: &Address) -> Result<(Option<User>, Option<String>), AgentError> {
     if !nix::unistd::geteuid().is_root() {
         let reason = "an ordinary user cannot become another; what its helpers do is not held either";
         return Ok((None, Some(reason.to_owned())));
@@ -172,12 +156,14 @@ fn user_for(data: &Path, device: &Address) -> Result<(Option<User>, Option<Strin
     if !is_mapped(user) {
         return Ok((None, Some(format!("user {} is not mapped in this user namespace", user.0))));
     }
-    if !user.reaches(data).map_err(FileError::of("look at the folders above", data))? {
-        let closed = format!(
-            "a folder above {} is closed to other users; open it with chmod o+x, or choose another with --data",
-            data.display()
-        );
-        return Ok((None, Some(closed)));
+    for folder in folders {
+        if !user.reaches(folder).map_err(FileError::of("look at the folders above", folder))? {
+            let closed = format!(
+                "a folder above {} is closed to other users; open it with chmod o+x, or choose another",
+                folder.display()
+            );
+            return Ok((None, Some(closed)));
+        }
     }
     Ok((Some(user), None))
 }
@@ -191,36 +177,52 @@ fn is_mapped(user: User) -> bool {
     })
 }
 
-/// A folder that no other agent on this machine has: by the device's name, or within its data.
-fn state_folder(config: &AgentConfig, device: &Address, user: Option<User>) -> Result<PathBuf, FileError> {
+/// A folder that no other agent on this machine has: by the device's name, or within its data. Made where it is missing.
+fn state_folder(config: &AgentConfig, device: &Address) -> Result<PathBuf, FileError> {
+    let is_root = nix::unistd::geteuid().is_root();
     let set = &config.containers.state;
-    if !set.as_os_str().is_empty() {
-        return std::path::absolute(set).map_err(FileError::of("find", set));
-    }
-    let name = device.to_string();
-    let base = if nix::unistd::geteuid().is_root() {
-        Some(PathBuf::from("/run"))
+    let folder = if set.as_os_str().is_empty() {
+        let base = if is_root {
+            Some(PathBuf::from("/run"))
+        } else {
+            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+        };
+        // Never in a folder that everybody may write to.
+        match base.map(|base| base.join("sosna-agent")) {
+            None => config.data.join("state"),
+            Some(base) => {
+                file::create_folder(&base)?;
+                if is_root {
+                    // To pass through, not to list.
+                    let open = fs::set_permissions(&base, fs::Permissions::from_mode(0o711));
+                    open.map_err(FileError::of("open", &base))?;
+                }
+                base.join(&device.to_string()[..16])
+            }
+        }
     } else {
-        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+        set.clone()
     };
-    // Never in a folder that everybody may write to.
-    let Some(base) = base else { return Ok(config.data.join("state")) };
-    let base = base.join("sosna-agent");
-    file::create_folder(&base)?;
-    if user.is_some() {
-        // To pass through, not to list.
-        let open = fs::set_permissions(&base, fs::Permissions::from_mode(0o711));
-        open.map_err(FileError::of("open", &base))?;
+    if let Some(above) = folder.parent() {
+        file::create_folder(above)?;
     }
-    Ok(base.join(&name[..16]))
+    match fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(FileError::of("make the folder", &folder)(error));
+        }
+        _ => {}
+    }
+    folder.canonicalize().map_err(FileError::of("find", &folder))
 }
 
 /// Gives the agent's user what is the agent's, also what a command has made meanwhile.
-fn hand_over(data: &Path, state: &Path, user: User) -> std::io::Result<()> {
-    let of_root = ["lock", "containers", "images", "identity.key", "encryption.key"].map(OsStr::new);
+fn hand_over(data: &Path, state: &Path, user: User) -> io::Result<()> {
+    let is_of_root = |name: &OsStr| {
+        ["lock", "containers", "images"].into_iter().chain(KEY_FILES).any(|of_root| name == of_root)
+    };
     for entry in fs::read_dir(data)? {
         let entry = entry?;
-        if !of_root.contains(&entry.file_name().as_os_str()) && !state.starts_with(entry.path()) {
+        if !is_of_root(&entry.file_name()) && !state.starts_with(entry.path()) {
             give(&entry.path(), user)?;
         }
     }
