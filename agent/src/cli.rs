@@ -296,7 +296,7 @@ fn wallet(command: Wallet) -> Result<(), Failure> {
         }
         Wallet::Import { file, place } => {
             let data = data(&place)?;
-            let _lock = FolderLock::take(&data).map_err(Failure::failed)?;
+            let _lock = FolderLock::take_soon(&data).map_err(Failure::failed)?;
             let password = ask_password("Password of the keystore: ")?;
             let key = keystore::import(&data, &file, &password).map_err(refused)?;
             print(&format!(
@@ -378,7 +378,7 @@ fn payout_to(address: &str, place: &Place) -> Result<(), Failure> {
             exit: Exit::Refused,
         });
     }
-    let _lock = FolderLock::take(&data).map_err(Failure::failed)?;
+    let _lock = FolderLock::take_soon(&data).map_err(Failure::failed)?;
     let keys = crate::identity::Keys::load_or_create(&data).map_err(Failure::failed)?;
     let store = Store::open(&data, keys.identity).map_err(Failure::failed)?;
     payee::set(&store, &parsed).map_err(Failure::failed)?;

@@ -23,9 +23,9 @@ use crate::{
     clock::DeviceClock,
     config::AgentConfig,
     device::{self, DeviceError},
-    identity::{Enrolment, EnrolmentError, FolderLock, KeysError, LockError},
+    identity::{Enrolment, EnrolmentError, KeysError, LockError},
     node::{Node, Offer},
-    rights::{Prepared, Started},
+    rights::{Laid, Started},
     room::{self, Ballast},
     status,
     store::{Store, StoreError, record::TaskRecord},
@@ -41,6 +41,9 @@ use crate::{
 /// How long receipts are kept after a voucher has covered them, and records of what is over.
 const RETENTION_MS: u64 = 30 * 24 * 3_600_000;
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+/// How long a start takes at most, as a rule; and how often what tasks have needed of the program is let go of.
+const SETTLED: Duration = Duration::from_secs(10);
+const REST: Duration = Duration::from_secs(60);
 
 /// What an agent is started with.
 #[derive(Debug, Clone)]
@@ -144,6 +147,17 @@ pub enum AgentError {
         #[source]
         source: serde_json::Error,
     },
+    /// Processes of its own user.
+    #[error(
+        "what an earlier agent left behind as user {user} cannot be ended; end it, or restart the machine"
+    )]
+    LeftBehind {
+        /// The user.
+        user: u32,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The rights.
     #[error("the agent cannot give up its rights")]
     Separate(#[from] SeparateError),
@@ -192,7 +206,7 @@ pub async fn run(started: Started, hooks: Hooks) -> Result<(), AgentError> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let Running { node, mut uplink, _lock } = running;
+    let Running { node, mut uplink } = running;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -218,7 +232,6 @@ pub async fn run(started: Started, hooks: Hooks) -> Result<(), AgentError> {
 struct Running {
     node: Arc<Node>,
     uplink: tokio::task::JoinHandle<Result<(), UplinkError>>,
-    _lock: FolderLock,
 }
 
 async fn start(
@@ -226,12 +239,12 @@ async fn start(
     hooks: Hooks,
     stopped: watch::Receiver<bool>,
 ) -> Result<Running, AgentError> {
-    let config = started.prepared.config.clone();
+    let config = started.laid.config.clone();
     let config = &config;
     let data = &config.data;
     let mut ballast = Ballast::of(data);
     ballast.lay_if_roomy();
-    let keys = started.prepared.keys.clone();
+    let keys = started.laid.keys.clone();
     let store = Arc::new(Store::open(data, keys.identity.clone())?);
     let system = System::new(&config.system);
     let machine = hooks.clock.clone().map_or_else(SystemClock::default, SystemClock::over);
@@ -243,12 +256,11 @@ async fn start(
     let (runtime, images) = open_containers(&started, store.open_tasks()?.as_slice(), hooks)?;
     let reader = Reader::new(&config.chain)?;
     let bootstrap = Bootstrap { keys: &keys, store: &store, clock: &clock };
-    let enrolment = enrolment(config, started.prepared.join.take(), bootstrap).await?;
+    let enrolment = enrolment(config, started.laid.join.take(), bootstrap).await?;
     system.trouble(None);
     system.enrolled();
 
-    let Started { prepared: Prepared { credentials, labels, lock, .. }, walls: own, missing: none, .. } =
-        started;
+    let Started { laid: Laid { credentials, labels, .. }, walls: own, missing: none, .. } = started;
     let missing: Vec<String> = runtime.missing_limits().into_iter().chain(none).collect();
     for limit in &missing {
         tracing::warn!("not enforced on this machine: {limit}");
@@ -269,13 +281,14 @@ async fn start(
     engine.resume().await?;
     tokio::spawn(status::serve(Arc::clone(&engine)));
     tokio::spawn(keep_house(Arc::clone(&engine)));
+    tokio::spawn(settle());
     tokio::spawn(room::keep(Arc::clone(&engine), ballast, config.clone()));
     reader::begin(&node)?;
     tokio::spawn(reader::watch(Arc::clone(&node)));
     // Else the first offers after every start would be refused for what a moment later is known.
     node.reader.first_look().await;
     let uplink = tokio::spawn(uplink::serve(engine, live, stopped));
-    Ok(Running { node, uplink, _lock: lock })
+    Ok(Running { node, uplink })
 }
 
 async fn enrolment(
@@ -303,7 +316,7 @@ fn open_containers(
     tasks: &[TaskRecord],
     hooks: Hooks,
 ) -> Result<(Arc<dyn ContainerRuntime>, Arc<ImageStore>), AgentError> {
-    let Started { prepared: Prepared { config, containers, images, .. }, launcher, .. } = started;
+    let Started { laid: Laid { config, containers, images, .. }, launcher, .. } = started;
     let runtime: Arc<dyn ContainerRuntime> = Arc::new(Runtime::new(containers.clone(), launcher.clone()));
     let runtime = match hooks.runtime {
         Some(wrap) => wrap(runtime),
@@ -313,6 +326,16 @@ fn open_containers(
     let options = StoreOptions { reach: Reach::new(&config.registry.private), ..StoreOptions::default() };
     let images = ImageStore::new(images, launcher.clone(), lent.images, options)?;
     Ok((runtime, Arc::new(images)))
+}
+
+/// Lets go of code that took part in the start, and then of what tasks have needed.
+async fn settle() {
+    let mut wait = SETTLED;
+    loop {
+        tokio::time::sleep(wait).await;
+        sosna_privsep::drop_code_pages();
+        wait = REST;
+    }
 }
 
 /// Forgets what is over and old.

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{self, Write as _},
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+        fd::{AsFd as _, AsRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
     process::{Child, ExitStatus},
@@ -21,9 +21,14 @@ use nix::{
 
 use crate::{
     launcher::Launcher,
-    program::{Program, pidfd},
+    owner::User,
+    processes::end_all_of,
+    program::{Program, drop_code_pages, pidfd},
     wire::{self, Order},
 };
+
+/// After so long without an order or an end, code is let go of, in milliseconds.
+const QUIET: u16 = 3000;
 
 /// One thing that a monitor does when it is asked to.
 #[derive(Debug, Clone)]
@@ -58,6 +63,15 @@ pub struct Monitor {
     helpers: Vec<Helper>,
 }
 
+/// What a monitor of its own process has besides its helpers.
+#[derive(Debug, Default)]
+pub struct Charge {
+    /// Who the caller becomes. What is left of this user's processes when the caller is gone is ended.
+    pub user: Option<User>,
+    /// What stays open until then, in the monitor alone: a lock that no child of the caller's can keep.
+    pub kept: Vec<OwnedFd>,
+}
+
 struct Running {
     child: Child,
     pidfd: OwnedFd,
@@ -80,15 +94,18 @@ impl Monitor {
     }
 
     /// Leaves the monitor behind as a process of its own, with all rights that this one has now. Call it while the
-    /// process has one thread; in the monitor it does not return.
+    /// process has one thread; in the monitor it does not return. It ends when this process has, whatever else has a
+    /// copy of the socket.
     ///
     /// # Errors
     /// [`SeparateError`].
-    pub fn separate(self) -> Result<Launcher, SeparateError> {
+    pub fn separate(self, charge: Charge) -> Result<Launcher, SeparateError> {
         let threads = fs::read_dir("/proc/self/task")?.count();
         if threads != 1 {
             return Err(SeparateError::Threads(threads));
         }
+        // Before there is another process, so that it cannot be somebody else's who has the number by then.
+        let caller = pidfd(Pid::this())?;
         let (launcher, orders) = self.connect()?;
         // SAFETY: there is one thread, so the child may do whatever this process may.
         match unsafe { fork() }.map_err(io::Error::from)? {
@@ -99,8 +116,12 @@ impl Monitor {
                 let _ = setsid();
                 // Its command line is the caller's.
                 let _ = nix::sys::prctl::set_name(c"sosna-monitor");
-                self.close_all_but(orders.as_raw_fd());
-                self.serve(&orders, false);
+                self.close_all_but(charge.kept.iter().chain([&orders, &caller]));
+                self.serve(&orders, Some(&caller));
+                if let Some(user) = charge.user {
+                    // There is nobody to tell; the next caller tries again before it begins.
+                    let _ = end_all_of(user);
+                }
                 // SAFETY: leaves without running anything that the caller has registered for its own end.
                 unsafe { libc::_exit(0) }
             }
@@ -115,7 +136,7 @@ impl Monitor {
     pub fn beside(self) -> io::Result<Launcher> {
         let (launcher, orders) = self.connect()?;
         let thread = std::thread::Builder::new().name("monitor".into()).stack_size(64 << 10);
-        thread.spawn(move || self.serve(&orders, true))?;
+        thread.spawn(move || self.serve(&orders, None))?;
         Ok(launcher)
     }
 
@@ -127,10 +148,11 @@ impl Monitor {
     }
 
     /// Lets go of what the caller had open: a lock on its folder would outlive it.
-    fn close_all_but(&self, orders: RawFd) {
+    fn close_all_but<'a>(&self, kept: impl Iterator<Item = &'a OwnedFd>) {
         let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
         let open: Vec<RawFd> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        let kept = [0, 1, 2, orders, self.program.descriptor()];
+        let kept: Vec<RawFd> =
+            kept.map(AsRawFd::as_raw_fd).chain([0, 1, 2, self.program.descriptor()]).collect();
         for fd in open.into_iter().filter(|fd| !kept.contains(fd)) {
             // SAFETY: this process is the monitor, which uses none of these; that one of them is the closed listing
             // itself is an error and does no harm.
@@ -138,11 +160,22 @@ impl Monitor {
         }
     }
 
-    fn serve(&self, orders: &OwnedFd, waits: bool) {
+    /// Until the caller is gone, which it is not yet when it only asks for nothing more; within its own process, until nobody
+    /// can ask and all helpers have ended.
+    fn serve(&self, orders: &OwnedFd, caller: Option<&OwnedFd>) {
         let mut running: Vec<Running> = Vec::new();
         let mut is_open = true;
-        while is_open || (waits && !running.is_empty()) {
-            let (order, ended, given_up) = look(is_open.then_some(orders), &running);
+        let (mut is_gone, mut rests) = (false, false);
+        while !is_gone && (caller.is_some() || is_open || !running.is_empty()) {
+            // Within another process, its pages are not this thread's to let go of.
+            let patience = if rests || caller.is_none() { PollTimeout::NONE } else { QUIET.into() };
+            let Some(seen) = look((is_open.then_some(orders), caller), &running, patience) else {
+                drop_code_pages();
+                rests = true;
+                continue;
+            };
+            rests = false;
+            let Seen { order, gone, ended, given_up } = seen;
             for place in given_up {
                 // It may have ended meanwhile.
                 let _ = running[place].child.kill();
@@ -152,7 +185,10 @@ impl Monitor {
                 let mut helper = running.swap_remove(place);
                 tell(&helper.status, &helper.child.wait());
             }
-            if order {
+            is_gone = gone;
+            if is_gone {
+                is_open = false;
+            } else if order {
                 match Order::receive(orders) {
                     Ok(Some(order)) => {
                         let already = running.iter().filter(|other| other.place == order.helper).count();
@@ -203,23 +239,46 @@ impl Monitor {
     }
 }
 
-/// Waits for something to do: whether there is an order, which helpers have ended, and of which nobody wants to hear.
-fn look(orders: Option<&OwnedFd>, running: &[Running]) -> (bool, Vec<usize>, Vec<usize>) {
-    let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(1 + running.len() * 2);
-    fds.extend(orders.map(|orders| PollFd::new(orders.as_fd(), PollFlags::POLLIN)));
+/// What there is to do.
+struct Seen {
+    /// Whether there is an order, or an end of them.
+    order: bool,
+    /// Whether the caller is.
+    gone: bool,
+    /// Which helpers have ended.
+    ended: Vec<usize>,
+    /// Of which nobody wants to hear any more.
+    given_up: Vec<usize>,
+}
+
+/// Waits for something to do; none where there was nothing for so long.
+fn look(
+    (orders, caller): (Option<&OwnedFd>, Option<&OwnedFd>),
+    running: &[Running],
+    patience: PollTimeout,
+) -> Option<Seen> {
+    let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(2 + running.len() * 2);
+    let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+    fds.extend(orders.map(|orders| readable(orders.as_fd())));
+    fds.extend(caller.map(|caller| readable(caller.as_fd())));
     let first = fds.len();
-    fds.extend(running.iter().map(|helper| PollFd::new(helper.pidfd.as_fd(), PollFlags::POLLIN)));
+    fds.extend(running.iter().map(|helper| readable(helper.pidfd.as_fd())));
     let tied: Vec<usize> = (0..running.len()).filter(|n| running[*n].ends_with_caller).collect();
     // The caller sends nothing: there is only its going, which is told unasked.
     let going = |n: &usize| PollFd::new(running[*n].status.as_fd(), PollFlags::empty());
     fds.extend(tied.iter().map(going));
     // An interruption is a look at nothing.
-    let _ = poll(&mut fds, PollTimeout::NONE);
+    if poll(&mut fds, patience) == Ok(0) {
+        return None;
+    }
     let is = |place: usize| fds[place].any().unwrap_or(false);
-    let ended = (0..running.len()).filter(|n| is(first + n)).collect();
     let after = first + running.len();
-    let given_up = tied.iter().enumerate().filter(|(place, _)| is(after + place)).map(|(_, n)| *n).collect();
-    (orders.is_some() && is(0), ended, given_up)
+    Some(Seen {
+        order: orders.is_some() && is(0),
+        gone: caller.is_some() && is(first - 1),
+        ended: (0..running.len()).filter(|n| is(first + n)).collect(),
+        given_up: tied.iter().enumerate().filter(|(place, _)| is(after + place)).map(|(_, n)| *n).collect(),
+    })
 }
 
 fn tell(mut status: &UnixStream, ended: &io::Result<ExitStatus>) {

@@ -92,6 +92,35 @@ pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
 }
 
+/// Lets go of the pages of code that are mapped: they come back from the program's file when they are needed. A process
+/// that waits needs few of those that it took to start.
+pub fn drop_code_pages() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let (Some(range), Some("r-xp"), Some(inode)) = (fields.next(), fields.next(), fields.nth(2)) else {
+            continue;
+        };
+        let Some((Ok(from), Ok(to))) = range
+            .split_once('-')
+            .map(|(from, to)| (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)))
+        else {
+            continue;
+        };
+        if inode != "0" {
+            // SAFETY: the range is a private mapping of a file that is not writable and never was: its pages hold
+            // what the file holds, and the kernel reads them again on the next access.
+            unsafe {
+                libc::madvise(
+                    std::ptr::without_provenance_mut(from),
+                    to.saturating_sub(from),
+                    libc::MADV_DONTNEED,
+                );
+            }
+        }
+    }
+}
+
 /// What a system call returned, as an owned descriptor.
 fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
     if result < 0 {

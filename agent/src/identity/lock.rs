@@ -1,22 +1,21 @@
 //! Two agents never share a data folder: counters would be used twice, and one task run two times.
 
 use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{File, OpenOptions, TryLockError},
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
     path::Path,
     time::{Duration, Instant},
 };
 
-use nix::fcntl::{Flock, FlockArg};
 use sosna_host::file::{self, FileError};
 
 /// How long a command has the folder that only looks into it, and more.
 const MOMENT: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The folder is this process's until the value is dropped, or the process is gone.
+/// The folder is taken until the value is dropped, in every process that has a copy of it.
 #[derive(Debug)]
-pub struct FolderLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
+pub struct FolderLock(File);
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +34,9 @@ pub enum LockError {
 // === impl FolderLock ===
 
 impl FolderLock {
-    /// The same as [`FolderLock::take`], but waits for a moment: whoever asks for a device's status while no agent runs
-    /// has the folder for as long as that takes, and must not keep an agent from starting. Blocks meanwhile.
+    /// The same as [`FolderLock::take`], but waits for a moment: an agent that has just ended has the folder until its
+    /// monitor has ended what it left behind, and whoever asks for a device's status while none runs has it for as long as
+    /// that takes. Blocks meanwhile.
     ///
     /// # Errors
     /// [`LockError`].
@@ -59,13 +59,18 @@ impl FolderLock {
         let path = data.join("lock");
         let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = opened.map_err(FileError::of("open", &path))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self(lock)),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                Err(LockError::Held { path: data.display().to_string() })
-            }
-            Err((_, errno)) => Err(FileError::of("lock", &path)(errno.into()).into()),
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held { path: data.display().to_string() }),
+            Err(TryLockError::Error(error)) => Err(FileError::of("lock", &path)(error).into()),
         }
+    }
+}
+
+impl From<FolderLock> for OwnedFd {
+    /// For the process that keeps it: dropping the file unlocks nothing while another copy is open (flock(2)).
+    fn from(lock: FolderLock) -> Self {
+        lock.0.into()
     }
 }
 

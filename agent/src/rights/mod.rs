@@ -29,7 +29,9 @@ use sosna_host::{
     token::JoinToken,
 };
 use sosna_layers::RegistryAuth;
-use sosna_privsep::{Confinement, Launcher, Monitor, SeparateError, User, confine, give};
+use sosna_privsep::{
+    Charge, Confinement, Launcher, Monitor, SeparateError, User, confine, drop_code_pages, end_all_of, give,
+};
 use sosna_protocol::{Address, topic::shard_of};
 use sosna_runtime::{RuntimeConfig, Sources};
 
@@ -43,12 +45,26 @@ use crate::{
     system::System,
 };
 
-/// The users that agents become: below what the unpacker and containers are, above what people and services have.
-const FIRST_USER: u32 = (1 << 30) - 1 - 65_536;
+/// How many users there are that agents become, as a power of two.
+const USER_BITS: u32 = 20;
 
-/// What was laid down with all rights.
+/// The first of them: below what the unpacker and containers are, above what people and services have.
+const FIRST_USER: u32 = (1 << 30) - 1 - (1 << USER_BITS);
+
+/// What was laid down with all rights, and what it takes to give them up.
 #[derive(Debug)]
 pub struct Prepared {
+    laid: Laid,
+    lock: FolderLock,
+    system: System,
+    user: Option<User>,
+    /// Why it becomes nobody else, where that is so.
+    stays: Option<String>,
+}
+
+/// What an agent goes on with.
+#[derive(Debug)]
+pub(crate) struct Laid {
     pub(crate) config: AgentConfig,
     pub(crate) join: Option<JoinToken>,
     pub(crate) keys: Keys,
@@ -56,17 +72,12 @@ pub struct Prepared {
     pub(crate) credentials: HashMap<String, RegistryAuth>,
     pub(crate) containers: sosna_runtime::Prepared,
     pub(crate) images: sosna_layers::Prepared,
-    pub(crate) lock: FolderLock,
-    system: System,
-    user: Option<User>,
-    /// Why it becomes nobody else, where that is so.
-    stays: Option<String>,
 }
 
 /// An agent that is ready to serve.
 #[derive(Debug)]
 pub struct Started {
-    pub(crate) prepared: Prepared,
+    pub(crate) laid: Laid,
     pub(crate) launcher: Launcher,
     /// Walls that stand around the agent itself.
     pub(crate) walls: Vec<String>,
@@ -112,10 +123,13 @@ pub fn prepare(options: Options) -> Result<Prepared, AgentError> {
     settings.sources = Some(Sources { layers: images.layers(), inputs: data.join("content") });
     let containers = sosna_runtime::Prepared::new(settings)?;
     if let Some(user) = user {
+        // Nobody of this user is to have what is handed over but the agent that starts now.
+        end_all_of(user).map_err(|source| AgentError::LeftBehind { user: user.0, source })?;
         hand_over(&data, &state, user).map_err(FileError::of("hand over", &data))?;
     }
     system.make_told(user)?;
-    Ok(Prepared { config, join, keys, labels, credentials, containers, images, lock, system, user, stays })
+    let laid = Laid { config, join, keys, labels, credentials, containers, images };
+    Ok(Prepared { laid, lock, system, user, stays })
 }
 
 // === impl Prepared ===
@@ -126,23 +140,27 @@ impl Prepared {
     /// # Errors
     /// [`AgentError::Separate`].
     pub fn separate(self) -> Result<Started, AgentError> {
-        let told = self.system.told();
-        let mut helpers = self.containers.helpers();
-        helpers.extend(self.images.helpers());
+        let Self { laid, lock, system, user, stays } = self;
+        let told = system.told();
+        let mut helpers = laid.containers.helpers();
+        helpers.extend(laid.images.helpers());
         helpers.extend(told.is_some().then(machine::helper));
-        let launcher = Monitor::new(helpers).map_err(SeparateError::System)?.separate()?;
+        let charge = Charge { user, kept: vec![lock.into()] };
+        let launcher = Monitor::new(helpers).map_err(SeparateError::System)?.separate(charge)?;
         let faults = sosna_fault::folders();
-        let writes = std::iter::once(self.config.data.as_path()).chain(told.as_deref());
+        let writes = std::iter::once(laid.config.data.as_path()).chain(told.as_deref());
         let writes: Vec<&Path> = writes.chain(faults.iter().map(PathBuf::as_path)).collect();
-        let walls = confine(&Confinement { user: self.user, writes: &writes });
-        let stays = self.stays.iter().map(|why| ("a user of its own", why));
+        let walls = confine(&Confinement { user, writes: &writes });
+        let stays = stays.iter().map(|why| ("a user of its own", why));
         let missing = stays.chain(walls.missing.iter().map(|(wall, why)| (*wall, why)));
         let missing: Vec<_> = missing.map(|(wall, why)| format!("{wall} for the agent: {why}")).collect();
         // One word where all stand; where some do not, the others are named.
         let walls = missing.is_empty().then(|| "an agent without rights".to_owned()).into_iter().collect();
         // Becoming another user makes a process readable to that user's others again.
         sosna_host::memory::keep_private().map_err(SeparateError::System)?;
-        Ok(Started { prepared: self, launcher, walls, missing })
+        // Little of what it took to get here is needed again.
+        drop_code_pages();
+        Ok(Started { laid, launcher, walls, missing })
     }
 }
 
@@ -152,7 +170,8 @@ fn user_for(folders: [&Path; 2], device: &Address) -> Result<(Option<User>, Opti
         let reason = "an ordinary user cannot become another; what its helpers do is not held either";
         return Ok((None, Some(reason.to_owned())));
     }
-    let user = User(FIRST_USER + u32::from(device.0[0]) * 256 + u32::from(device.0[1]));
+    let [a, b, c, d, ..] = device.0;
+    let user = User(FIRST_USER + (u32::from_be_bytes([a, b, c, d]) >> (32 - USER_BITS)));
     if !is_mapped(user) {
         return Ok((None, Some(format!("user {} is not mapped in this user namespace", user.0))));
     }

@@ -81,6 +81,10 @@ const FLAGS: &str = "-C target-feature=+crt-static -C force-unwind-tables=no \
     -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,--no-eh-frame-hdr \
     -C link-arg=-Wl,-T,agent/slim/no-unwinding.ld";
 
+/// Functions that are the same are there once, whatever they are called: no part compares functions by where they lie.
+/// Where Rust links with LLD by itself; GNU's linker has nothing of the kind.
+const FOLD: &str = if cfg!(target_arch = "x86_64") { " -C link-arg=-Wl,--icf=all" } else { "" };
+
 /// What is built for a device, in the order in which it is shown: cargo's package and its program.
 const PROGRAMS: [(&str, &str); 2] = [("sosna-agent", "sosna-agent"), ("sosna-boot", "sosna-init")];
 
@@ -164,7 +168,7 @@ pub fn native(tree: &Tree, what: &[&str], watch: impl FnMut(&str)) -> Result<Pat
         .current_dir(tree.root())
         .args(["build", "--profile", "dist", "--target", &target])
         .args(what)
-        .env("RUSTFLAGS", FLAGS);
+        .env("RUSTFLAGS", [FLAGS, FOLD].concat());
     match exec::run(&mut command, None, &mut log, watch)?.success() {
         true => Ok(tree.target().join(target).join("dist")),
         false => Err(DistError::Build { log: log.path().to_path_buf() }),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use sosna_layers::{Digest, ImageStore, Prepared, Reach, Source, StoreOptions};
-use sosna_privsep::{Confinement, Monitor, Streams, User, confine};
+use sosna_privsep::{Charge, Confinement, Monitor, Streams, User, confine};
 use tar::EntryType;
 
 use crate::{
@@ -54,7 +54,7 @@ fn a_keeper_without_rights() -> Ran {
 pub(crate) fn keeper(arguments: &[String]) -> ! {
     let root = Path::new(&arguments[0]);
     let prepared = Prepared::new(root, Some(USER), None).unwrap();
-    let launcher = Monitor::new(prepared.helpers()).unwrap().separate().unwrap();
+    let launcher = Monitor::new(prepared.helpers()).unwrap().separate(Charge::default()).unwrap();
     let walls = confine(&Confinement { user: Some(USER), writes: &[root] });
     assert!(walls.standing.contains(&"a user of its own"), "{walls:?}");
     rustls::crypto::ring::default_provider().install_default().unwrap();

@@ -6,7 +6,7 @@ mod tries;
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _, unix::net::UnixStream},
     path::Path,
@@ -14,11 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sosna_privsep::{Confinement, Helper, Launcher, Monitor, Streams, User, confine, give};
+use sosna_privsep::{Charge, Confinement, Helper, Launcher, Monitor, Streams, User, confine, give};
 
 const HELPER: &str = "sosna-test-helper";
 const PATIENCE: Duration = Duration::from_secs(10);
 const USER: User = User(1_073_000_000);
+const LEFT: User = User(1_073_000_001);
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -126,20 +127,64 @@ fn orders() {
     assert!(call(&launcher, "echo", "still there", "").unwrap().starts_with("still there"));
 }
 
-/// A caller with a monitor of its own: starts two helpers, says so, and waits to be killed.
+/// A caller with a monitor of its own: starts helpers, leaves a process behind, says so, and waits to be killed.
 fn caller(folder: &Path) -> ExitCode {
-    let launcher = Monitor::new(helpers()).unwrap().separate().unwrap();
+    let lock = File::create(folder.join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    let user = nix::unistd::geteuid().is_root().then_some(LEFT);
+    let charge = Charge { user, kept: vec![lock.into()] };
+    let launcher = Monitor::new(helpers()).unwrap().separate(charge).unwrap();
+    // SAFETY: there is one thread.
+    if let nix::unistd::ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
+        // With the launcher, and all else that is open.
+        return leave_behind(&folder.join("left"), user);
+    }
     let file = |name: &str| folder.join(name).display().to_string();
     let _tied = launcher.start("sleep", &file("tied"), Streams::default()).unwrap();
     let dropped = launcher.start("sleep", &file("dropped"), Streams::default()).unwrap();
     drop(launcher.start("stay", &file("stays"), Streams::default()).unwrap());
-    for name in ["tied", "dropped", "stays"] {
+    for name in ["tied", "dropped", "stays", "left"] {
         until(|| fs::read_to_string(folder.join(name)).is_ok_and(|text| !text.is_empty()));
     }
     drop(dropped);
+    // What its user does is ended when it is gone, and not when it has no more to ask for.
+    if let Some(User(id)) = user {
+        nix::unistd::setresuid(id.into(), id.into(), id.into()).unwrap();
+    }
     println!("started");
     io::stdout().flush().unwrap();
     let _ = io::stdin().read(&mut [0]);
+    drop(launcher);
+    std::thread::sleep(Duration::from_millis(300));
+    println!("lived");
+    let _ = io::stdin().read_to_end(&mut Vec::new());
+    ExitCode::SUCCESS
+}
+
+/// A process that wants to stay, and that kills whoever of its user comes to end it once the caller is gone.
+fn leave_behind(file: &Path, user: Option<User>) -> ExitCode {
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid},
+    };
+    fs::write(file, std::process::id().to_string()).unwrap();
+    let Some(User(id)) = user else {
+        std::thread::sleep(Duration::from_secs(600));
+        return ExitCode::SUCCESS;
+    };
+    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+    setgroups(&[]).unwrap();
+    setresgid(gid, gid, gid).unwrap();
+    let caller = nix::unistd::getppid();
+    setresuid(uid, uid, uid).unwrap();
+    while nix::unistd::getppid() == caller {
+        std::thread::yield_now();
+    }
+    let end = Instant::now() + Duration::from_secs(600);
+    while Instant::now() < end {
+        assert_eq!(nix::unistd::getuid(), uid);
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    }
     ExitCode::SUCCESS
 }
 
@@ -169,19 +214,33 @@ fn ends() {
     until(|| !lives("dropped"));
     assert!(lives("tied") && lives("stays"));
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", caller.id())).unwrap();
-    let monitor = children.trim().to_owned();
-    // Its monitor has no descriptor of the caller's but standard ones, its socket and the program.
+    let monitor = children.split(' ').next().unwrap().to_owned();
+    let lock = File::options().write(true).open(folder.path().join("lock")).unwrap();
+    lock.try_lock().unwrap_err();
+    // Its monitor has no descriptor of the caller's but standard ones, its socket, the program, the lock and the caller.
     let open = fs::read_dir(format!("/proc/{monitor}/fd")).unwrap().count();
-    assert!(open <= 3 + 2 + 3 * 2, "{open} descriptors");
+    assert!(open <= 3 + 4 + 3 * 2, "{open} descriptors");
+    caller.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    let mut said = [0; 6];
+    caller.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"lived\n");
+    assert!(Path::new(&format!("/proc/{monitor}")).exists());
     caller.kill().unwrap();
     caller.wait().unwrap();
     until(|| !lives("tied") && !Path::new(&format!("/proc/{monitor}")).exists());
     assert!(lives("stays"), "containers outlive the agent");
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(pid("stays").parse().unwrap()),
-        nix::sys::signal::Signal::SIGKILL,
-    )
-    .unwrap();
+    // What the caller left behind keeps neither its monitor nor its lock, and nothing of its user stays.
+    lock.try_lock().unwrap();
+    let end = |name: &str| {
+        let pid = nix::unistd::Pid::from_raw(pid(name).parse().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    };
+    if nix::unistd::geteuid().is_root() {
+        assert!(!lives("left"));
+    } else {
+        end("left");
+    }
+    end("stays");
 }
 
 /// Everything is tried with all rights first, where it must succeed, and then without.
@@ -248,7 +307,7 @@ fn ordinary() {
 
 /// Gives the rights up as an agent does.
 fn give_up(folder: &Path, user: Option<User>) -> (Launcher, sosna_privsep::Walls) {
-    let launcher = Monitor::new(helpers()).unwrap().separate().unwrap();
+    let launcher = Monitor::new(helpers()).unwrap().separate(Charge::default()).unwrap();
     let walls = confine(&Confinement { user, writes: &[folder] });
     (launcher, walls)
 }

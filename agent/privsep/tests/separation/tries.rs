@@ -20,7 +20,7 @@ use nix::{
     },
     unistd::{Pid, Uid, setuid},
 };
-use sosna_privsep::Launcher;
+use sosna_privsep::{Charge, Launcher, Monitor};
 
 use super::{USER, call, give_up};
 
@@ -175,7 +175,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     }
     let pid = |text: &str| Pid::from_raw(text.parse().unwrap());
     let launcher = if arguments[0] == "with" {
-        sosna_privsep::Monitor::new(super::helpers()).unwrap().separate().unwrap()
+        Monitor::new(super::helpers()).unwrap().separate(Charge::default()).unwrap()
     } else {
         let (launcher, walls) = give_up(&folder.join("own"), Some(USER));
         if !walls.missing.is_empty() {

@@ -83,7 +83,7 @@ pub(super) fn container(
         started,
         wall: spec.limits.wall,
     };
-    sys::drop_code_pages();
+    sosna_privsep::drop_code_pages();
     let (end, clients) = watch.run();
     sosna_fault::passed("shim/ended");
 

@@ -81,7 +81,8 @@ impl Bounded {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        helper.stdin.take().unwrap().write_all(input).unwrap();
+        // One that has nothing to read may have ended by now.
+        let _ = helper.stdin.take().unwrap().write_all(input);
         String::from_utf8(helper.wait_with_output().unwrap().stdout).unwrap()
     }
 }
