@@ -6,12 +6,13 @@ use sosna_protocol::{
     message::{beat::Phase, result::Judgement},
     result::{Cause, Usage},
 };
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
     column::{amount, bytes, int, integer, maybe_bytes, maybe_integer, maybe_word, text, word, words},
+    sql::Query,
 };
+use rusqlite::Row;
 
 words! {
     /// How far an assignment is.
@@ -143,7 +144,7 @@ impl Assignment {
     }
 }
 
-fn assignment(row: &SqliteRow) -> Result<Assignment, StoreError> {
+fn assignment(row: &Row<'_>) -> Result<Assignment, StoreError> {
     let revealed = match (
         maybe_bytes(row, "root")?,
         maybe_bytes(row, "manifest")?,
@@ -200,7 +201,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn put_assignment(&mut self, new: &NewAssignment) -> Result<bool, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO assignments (id, task, device, owner, state, price, lease_until_ms, created_ms, time_ms, owed)
              SELECT ?1, ?2, ?3, ?4, 'offered', ?5, ?6, ?7, ?8, zeroblob(16) WHERE NOT EXISTS
                 (SELECT 1 FROM assignments WHERE task = ?2 AND device = ?3
@@ -223,7 +224,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn assignment(&mut self, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM assignments WHERE id = ?").bind(&id.0[..]), assignment).await
+        self.one(Query::new("SELECT * FROM assignments WHERE id = ?").bind(&id.0[..]), assignment).await
     }
 
     /// A task's assignments, in the order in which they were made.
@@ -231,7 +232,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn assignments_of_task(&mut self, task: &TaskId) -> Result<Vec<Assignment>, StoreError> {
-        let query = sqlx::query("SELECT * FROM assignments WHERE task = ? ORDER BY created_ms, id");
+        let query = Query::new("SELECT * FROM assignments WHERE task = ? ORDER BY created_ms, id");
         self.all(query.bind(&task.0[..]), assignment).await
     }
 
@@ -240,7 +241,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn assignments_of_job(&mut self, job: &JobId) -> Result<Vec<Assignment>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT assignments.* FROM assignments JOIN tasks ON tasks.id = assignments.task WHERE tasks.job = ?
              ORDER BY tasks.place, assignments.created_ms, assignments.id",
         );
@@ -252,7 +253,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn open_assignments_of(&mut self, device: &Address) -> Result<Vec<Assignment>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT * FROM assignments WHERE device = ?
                 AND state IN ('offered', 'accepted', 'committed', 'revealed') ORDER BY created_ms, id",
         );
@@ -265,7 +266,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn lapsed_assignments_of(&mut self, device: &Address) -> Result<Vec<Assignment>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT assignments.* FROM assignments JOIN tasks ON tasks.id = assignments.task
              WHERE assignments.device = ? AND assignments.state = 'expired' AND assignments.ask_again_ms IS NULL
                 AND tasks.ended_ms IS NULL",
@@ -282,7 +283,7 @@ impl Tx {
         &mut self,
         device: &Address,
     ) -> Result<Vec<Assignment>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT assignments.* FROM assignments JOIN tasks ON tasks.id = assignments.task
              WHERE assignments.device = ? AND tasks.ended_ms IS NULL
                 AND assignments.state IN ('offered', 'accepted', 'committed', 'revealed', 'expired')
@@ -296,7 +297,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn open_assignments(&mut self) -> Result<Vec<Assignment>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT * FROM assignments WHERE state IN ('offered', 'accepted', 'committed', 'revealed')",
         );
         self.all(query, assignment).await
@@ -307,7 +308,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn lapsed_assignments(&mut self, now_ms: u64) -> Result<Vec<Assignment>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT * FROM assignments WHERE state IN ('offered', 'accepted') AND lease_until_ms < ? LIMIT 1000",
         );
         self.all(query.bind(int(now_ms)), assignment).await
@@ -319,7 +320,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn extend_leases(&mut self, until_ms: u64) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE assignments SET lease_until_ms = ?1, time_ms = MAX(time_ms, ?1 - IFNULL(accepted_ms, ?1))
              WHERE state IN ('offered', 'accepted') AND lease_until_ms < ?1",
         );
@@ -336,7 +337,7 @@ impl Tx {
         lease_until_ms: u64,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE assignments SET state = 'accepted', lease_until_ms = ?, accepted_ms = ? WHERE id = ?",
         );
         self.run(query.bind(int(lease_until_ms)).bind(int(now_ms)).bind(&id.0[..])).await.map(drop)
@@ -354,7 +355,7 @@ impl Tx {
         (lease_until_ms, now_ms): (u64, u64),
         (phase, permille): (Phase, u16),
     ) -> Result<Option<u64>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE assignments SET phase = ?4, permille = ?5, lease_until_ms =
                 CASE state WHEN 'accepted' THEN MIN(?3, IFNULL(accepted_ms + time_ms, ?3)) ELSE ?3 END
              WHERE id = ?1 AND device = ?2 AND state IN ('offered', 'accepted', 'committed', 'revealed')
@@ -376,7 +377,7 @@ impl Tx {
         commitment: &Hash,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE assignments SET state = 'committed', commitment = ?, committed_ms = ? WHERE id = ?",
         );
         self.run(query.bind(&commitment.0[..]).bind(int(now_ms)).bind(&id.0[..])).await.map(drop)
@@ -392,7 +393,7 @@ impl Tx {
         revealed: &Revealed,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE assignments SET state = 'revealed', root = ?, manifest = ?, cause = ?, exit_code = ?, cpu_ns = ?,
                 peak_memory = ?, wall_ms = ?, receipt = ?, receipt_digest = ?, revealed_ms = ? WHERE id = ?",
         );
@@ -421,7 +422,7 @@ impl Tx {
         state: AssignmentState,
         explanation: &str,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE assignments SET state = ?, explanation = ? WHERE id = ?");
+        let query = Query::new("UPDATE assignments SET state = ?, explanation = ? WHERE id = ?");
         self.run(query.bind(state.word()).bind(explanation).bind(&id.0[..])).await.map(drop)
     }
 
@@ -430,7 +431,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn ask_again(&mut self, id: &AssignmentId, from_ms: u64) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE assignments SET ask_again_ms = ? WHERE id = ?");
+        let query = Query::new("UPDATE assignments SET ask_again_ms = ? WHERE id = ?");
         self.run(query.bind(int(from_ms)).bind(&id.0[..])).await.map(drop)
     }
 
@@ -439,7 +440,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn count_not_revealed(&mut self, device: &Address) -> Result<u64, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT COUNT(*) AS times FROM assignments WHERE device = ? AND state = 'judged'
                 AND judgement = 'not-revealed'",
         );
@@ -459,7 +460,7 @@ impl Tx {
         explanation: &str,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE assignments SET state = 'judged', judgement = ?, owed = ?, explanation = ?, judged_ms = ?
              WHERE id = ?",
         );
@@ -483,7 +484,7 @@ impl Tx {
         judged_before_ms: u64,
         limit: u32,
     ) -> Result<Vec<Assignment>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT * FROM assignments WHERE device = ? AND judgement = 'accepted' AND voucher IS NULL
                 AND owed != zeroblob(16) AND judged_ms <= ? ORDER BY judged_ms, id LIMIT ?",
         );
@@ -495,7 +496,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn uncovered_amounts(&mut self, device: &Address) -> Result<Vec<Amount>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT owed FROM assignments WHERE device = ?1 AND judgement = 'accepted' AND voucher IS NULL
                 AND owed != zeroblob(16)
              UNION ALL SELECT owed FROM claims WHERE device = ?1 AND proven = 1 AND voucher IS NULL",
@@ -513,7 +514,7 @@ impl Tx {
         device: &Address,
         judged_after_ms: u64,
     ) -> Result<Vec<Amount>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT owed FROM assignments WHERE device = ? AND judgement = 'accepted' AND voucher IS NULL
                 AND owed != zeroblob(16) AND judged_ms > ?",
         );
@@ -529,7 +530,7 @@ impl Tx {
         id: &AssignmentId,
         cumulative: Amount,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE assignments SET voucher = ? WHERE id = ?");
+        let query = Query::new("UPDATE assignments SET voucher = ? WHERE id = ?");
         self.run(query.bind(cumulative.to_be_bytes().to_vec()).bind(&id.0[..])).await.map(drop)
     }
 
@@ -543,7 +544,7 @@ impl Tx {
         device: &Address,
         cumulative: Amount,
     ) -> Result<Vec<AssignmentId>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT id FROM (SELECT 0 AS part, assignment AS id, shown_ms AS at FROM claims
                     WHERE device = ?1 AND voucher = ?2
                 UNION ALL SELECT 1, id, judged_ms FROM assignments WHERE device = ?1 AND voucher = ?2)

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
-
-use crate::{Store, StoreError, Tx};
+use crate::{Store, StoreError, sql::Query, writer::reader};
 
 impl Store {
     /// Writes a consistent copy of the store, as of now, into a file that must not be there yet. Work goes on.
@@ -19,9 +17,12 @@ impl Store {
         let name = file.to_str().map(str::to_owned).ok_or_else(|| StoreError::Backup {
             what: format!("{} is not a name in UTF-8", file.display()),
         })?;
-        let options = SqliteConnectOptions::new().filename(self.path()).read_only(true);
-        let connection = SqliteConnection::connect_with(&options).await.map_err(StoreError::sql)?;
-        let mut tx = Tx::new(connection);
-        tx.run(sqlx::query("VACUUM INTO ?").bind(name)).await.map(drop)
+        let path = self.path().to_owned();
+        // A copy takes as long as the disk does.
+        let copied = tokio::task::spawn_blocking(move || {
+            let mut tx = reader(&path).map_err(StoreError::sql)?;
+            futures_executor::block_on(tx.run(Query::new("VACUUM INTO ?").bind(name))).map(drop)
+        });
+        copied.await.unwrap_or(Err(StoreError::Closed))
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use sosna_protocol::{Address, Amount, Hash};
-use sqlx::{QueryBuilder, sqlite::SqliteRow};
 
 use crate::{
     StoreError, Tx,
     column::{ROWS, amount, bytes, int, integer, maybe_bytes, text, word, words},
+    sql::Query,
 };
+use rusqlite::Row;
 
 /// What of a project was counted. Credit is in millionths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,11 +81,11 @@ pub struct BoincLine {
     pub amount: Amount,
 }
 
-fn credit(row: &SqliteRow) -> Result<u128, StoreError> {
+fn credit(row: &Row<'_>) -> Result<u128, StoreError> {
     bytes(row, "credit").map(u128::from_be_bytes)
 }
 
-fn payment(row: &SqliteRow) -> Result<BoincPayment, StoreError> {
+fn payment(row: &Row<'_>) -> Result<BoincPayment, StoreError> {
     Ok(BoincPayment {
         id: integer(row, "id")?,
         idempotency: text(row, "idempotency")?,
@@ -106,9 +107,9 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn boinc_counted(&mut self, project: &str) -> Result<Counted, StoreError> {
-        let users = sqlx::query("SELECT id, credit FROM boinc_users WHERE project = ?").bind(project);
+        let users = Query::new("SELECT id, credit FROM boinc_users WHERE project = ?").bind(project);
         let users = self.all(users, |row| Ok((integer(row, "id")?, credit(row)?))).await?;
-        let hosts = sqlx::query("SELECT id, created_s, credit FROM boinc_hosts WHERE project = ?");
+        let hosts = Query::new("SELECT id, created_s, credit FROM boinc_hosts WHERE project = ?");
         let hosts = self.all(hosts.bind(project), |row| {
             let host = CountedHost { created_s: integer(row, "created_s")?, credit: credit(row)? };
             Ok((integer(row, "id")?, host))
@@ -121,7 +122,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn boinc_projects(&mut self) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query("SELECT DISTINCT project FROM boinc_payments ORDER BY project");
+        let query = Query::new("SELECT DISTINCT project FROM boinc_payments ORDER BY project");
         self.all(query, |row| text(row, "project")).await
     }
 
@@ -135,12 +136,12 @@ impl Tx {
         users: &[(u64, u128)],
     ) -> Result<(), StoreError> {
         for rows in users.chunks(ROWS) {
-            let mut query = QueryBuilder::new("INSERT INTO boinc_users (project, id, credit) ");
-            query.push_values(rows, |mut row, (id, credit)| {
-                row.push_bind(project).push_bind(int(*id)).push_bind(credit.to_be_bytes().to_vec());
-            });
-            query.push(" ON CONFLICT (project, id) DO UPDATE SET credit = excluded.credit");
-            self.run(query.build()).await?;
+            let query = Query::new("INSERT INTO boinc_users (project, id, credit)").rows(
+                rows,
+                |(id, credit)| [project.into(), int(*id).into(), credit.to_be_bytes().to_vec().into()],
+                "ON CONFLICT (project, id) DO UPDATE SET credit = excluded.credit",
+            );
+            self.run(query).await?;
         }
         Ok(())
     }
@@ -155,13 +156,15 @@ impl Tx {
         hosts: &[(u64, CountedHost)],
     ) -> Result<(), StoreError> {
         for rows in hosts.chunks(ROWS) {
-            let mut query = QueryBuilder::new("INSERT INTO boinc_hosts (project, id, created_s, credit) ");
-            query.push_values(rows, |mut row, (id, counted)| {
-                row.push_bind(project).push_bind(int(*id));
-                row.push_bind(int(counted.created_s)).push_bind(counted.credit.to_be_bytes().to_vec());
-            });
-            query.push(" ON CONFLICT (project, id) DO UPDATE SET credit = excluded.credit");
-            self.run(query.build()).await?;
+            let query = Query::new("INSERT INTO boinc_hosts (project, id, created_s, credit)").rows(
+                rows,
+                |(id, counted)| {
+                    let credit = counted.credit.to_be_bytes().to_vec();
+                    [project.into(), int(*id).into(), int(counted.created_s).into(), credit.into()]
+                },
+                "ON CONFLICT (project, id) DO UPDATE SET credit = excluded.credit",
+            );
+            self.run(query).await?;
         }
         Ok(())
     }
@@ -175,7 +178,7 @@ impl Tx {
         new: &BoincPayment,
         lines: &[BoincLine],
     ) -> Result<u64, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO boinc_payments (idempotency, request_hash, project, at_ms, price, price_amount, hosts, credit,
                 amount, first_seen)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
@@ -194,15 +197,22 @@ impl Tx {
         let id: u64 =
             self.one(query, |row| integer(row, "id")).await?.ok_or(StoreError::Column { name: "id" })?;
         for rows in lines.chunks(ROWS) {
-            let mut query =
-                QueryBuilder::new("INSERT INTO boinc_lines (payment, host, owner, credit, payee, amount) ");
-            query.push_values(rows, |mut row, line| {
-                row.push_bind(int(id)).push_bind(int(line.host)).push_bind(int(line.owner));
-                row.push_bind(line.credit.to_be_bytes().to_vec());
-                row.push_bind(line.payee.map(|payee| payee.0.to_vec()));
-                row.push_bind(line.amount.to_be_bytes().to_vec());
-            });
-            self.run(query.build()).await?;
+            let query = Query::new("INSERT INTO boinc_lines (payment, host, owner, credit, payee, amount)")
+                .rows(
+                    rows,
+                    |line| {
+                        [
+                            int(id).into(),
+                            int(line.host).into(),
+                            int(line.owner).into(),
+                            line.credit.to_be_bytes().to_vec().into(),
+                            line.payee.map(|payee| payee.0.to_vec()).into(),
+                            line.amount.to_be_bytes().to_vec().into(),
+                        ]
+                    },
+                    "",
+                );
+            self.run(query).await?;
         }
         Ok(id)
     }
@@ -212,7 +222,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn boinc_payment_by_key(&mut self, key: &str) -> Result<Option<BoincPayment>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM boinc_payments WHERE idempotency = ?").bind(key), payment).await
+        self.one(Query::new("SELECT * FROM boinc_payments WHERE idempotency = ?").bind(key), payment).await
     }
 
     /// A payment.
@@ -220,7 +230,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn boinc_payment(&mut self, id: u64) -> Result<Option<BoincPayment>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM boinc_payments WHERE id = ?").bind(int(id)), payment).await
+        self.one(Query::new("SELECT * FROM boinc_payments WHERE id = ?").bind(int(id)), payment).await
     }
 
     /// The newest payments before one (or of all).
@@ -233,7 +243,7 @@ impl Tx {
         limit: u32,
     ) -> Result<Vec<BoincPayment>, StoreError> {
         let query =
-            sqlx::query("SELECT * FROM boinc_payments WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2");
+            Query::new("SELECT * FROM boinc_payments WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2");
         self.all(query.bind(before.map(int)).bind(limit), payment).await
     }
 
@@ -242,7 +252,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn boinc_lines(&mut self, payment: u64) -> Result<Vec<BoincLine>, StoreError> {
-        let query = sqlx::query("SELECT * FROM boinc_lines WHERE payment = ? ORDER BY host");
+        let query = Query::new("SELECT * FROM boinc_lines WHERE payment = ? ORDER BY host");
         self.all(query.bind(int(payment)), |row| {
             Ok(BoincLine {
                 owner: integer(row, "owner")?,

@@ -1,12 +1,13 @@
 //! What the hub does on a chain: roots and the lists that they are over, transactions.
 
 use sosna_protocol::{Address, Amount, Hash, eip712::Domain};
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
-    column::{amount, bytes, int, integer, maybe_bytes, maybe_integer, word, words},
+    column::{amount, blob, bytes, int, integer, maybe_bytes, maybe_integer, word, words},
+    sql::Query,
 };
+use rusqlite::Row;
 
 /// A root over what every device is owed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub struct Transaction {
     pub state: TransactionState,
 }
 
-fn root(row: &SqliteRow) -> Result<Root, StoreError> {
+fn root(row: &Row<'_>) -> Result<Root, StoreError> {
     Ok(Root {
         id: integer(row, "id")?,
         root: Hash(bytes(row, "root")?),
@@ -81,8 +82,7 @@ fn root(row: &SqliteRow) -> Result<Root, StoreError> {
     })
 }
 
-fn transaction(row: &SqliteRow) -> Result<Transaction, StoreError> {
-    let raw: &[u8] = sqlx::Row::try_get(row, "raw").map_err(StoreError::sql)?;
+fn transaction(row: &Row<'_>) -> Result<Transaction, StoreError> {
     let purpose = match (maybe_integer(row, "root")?, maybe_bytes(row, "account")?) {
         (Some(root), None) => Purpose::Root(root),
         (None, Some(account)) => Purpose::Deposit(Address(account)),
@@ -92,7 +92,7 @@ fn transaction(row: &SqliteRow) -> Result<Transaction, StoreError> {
         purpose,
         nonce: integer(row, "nonce")?,
         hash: Hash(bytes(row, "hash")?),
-        raw: raw.to_vec(),
+        raw: blob(row, "raw")?.to_vec(),
         fee: amount(row, "fee")?.units(),
         made_ms: integer(row, "made_ms")?,
         state: word(row, "state", TransactionState::from_word)?,
@@ -105,7 +105,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn domain(&mut self) -> Result<Option<Domain>, StoreError> {
-        self.one(sqlx::query("SELECT chain_id, wallet FROM domain"), |row| {
+        self.one(Query::new("SELECT chain_id, wallet FROM domain"), |row| {
             Ok(Domain { chain_id: integer(row, "chain_id")?, wallet: Address(bytes(row, "wallet")?) })
         })
         .await
@@ -117,7 +117,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn is_in_use(&mut self) -> Result<bool, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT 1 FROM assignments UNION ALL SELECT 1 FROM vouchers UNION ALL SELECT 1 FROM boinc_payments LIMIT 1",
         );
         Ok(self.one(query, |_| Ok(())).await?.is_some())
@@ -128,7 +128,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_domain(&mut self, domain: &Domain) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO domain (one, chain_id, wallet) VALUES (1, ?1, ?2)
              ON CONFLICT (one) DO UPDATE SET chain_id = ?1, wallet = ?2",
         );
@@ -141,7 +141,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn vouchered(&mut self) -> Result<Vec<(Address, Amount)>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT device, cumulative FROM
                 (SELECT address AS device, owner, (SELECT cumulative FROM vouchers WHERE device = address
                     ORDER BY cumulative DESC LIMIT 1) AS cumulative FROM devices)
@@ -159,7 +159,7 @@ impl Tx {
         new: &Root,
         lines: impl IntoIterator<Item = (Address, Amount)>,
     ) -> Result<u64, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO roots (root, total, lines, paid_seen, made_ms) VALUES (?, ?, ?, ?, ?) RETURNING id",
         );
         let query = query
@@ -172,7 +172,7 @@ impl Tx {
             self.one(query, |row| integer(row, "id")).await?.ok_or(StoreError::Column { name: "id" })?;
         for (place, (device, cumulative)) in (0_u64..).zip(lines) {
             let query =
-                sqlx::query("INSERT INTO root_lines (root, place, device, cumulative) VALUES (?, ?, ?, ?)");
+                Query::new("INSERT INTO root_lines (root, place, device, cumulative) VALUES (?, ?, ?, ?)");
             let query = query.bind(int(id)).bind(int(place)).bind(device.0.to_vec());
             self.run(query.bind(cumulative.to_be_bytes().to_vec())).await?;
         }
@@ -184,7 +184,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn roots(&mut self, limit: u32) -> Result<Vec<Root>, StoreError> {
-        self.all(sqlx::query("SELECT * FROM roots ORDER BY id DESC LIMIT ?").bind(i64::from(limit)), root)
+        self.all(Query::new("SELECT * FROM roots ORDER BY id DESC LIMIT ?").bind(i64::from(limit)), root)
             .await
     }
 
@@ -193,7 +193,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn root(&mut self, id: u64) -> Result<Option<Root>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM roots WHERE id = ?").bind(int(id)), root).await
+        self.one(Query::new("SELECT * FROM roots WHERE id = ?").bind(int(id)), root).await
     }
 
     /// The newest root of a name, or the newest that is certain to be on the chain.
@@ -202,9 +202,9 @@ impl Tx {
     /// [`StoreError`].
     pub async fn newest_root(&mut self, named: Option<&Hash>) -> Result<Option<Root>, StoreError> {
         let query = match named {
-            Some(name) => sqlx::query("SELECT * FROM roots WHERE root = ? ORDER BY id DESC LIMIT 1")
+            Some(name) => Query::new("SELECT * FROM roots WHERE root = ? ORDER BY id DESC LIMIT 1")
                 .bind(name.0.to_vec()),
-            None => sqlx::query("SELECT * FROM roots WHERE active_at IS NOT NULL ORDER BY id DESC LIMIT 1"),
+            None => Query::new("SELECT * FROM roots WHERE active_at IS NOT NULL ORDER BY id DESC LIMIT 1"),
         };
         self.one(query, root).await
     }
@@ -214,7 +214,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn root_lines(&mut self, id: u64) -> Result<Vec<(Address, Amount)>, StoreError> {
-        let query = sqlx::query("SELECT device, cumulative FROM root_lines WHERE root = ? ORDER BY place");
+        let query = Query::new("SELECT device, cumulative FROM root_lines WHERE root = ? ORDER BY place");
         self.all(query.bind(int(id)), |row| Ok((Address(bytes(row, "device")?), amount(row, "cumulative")?)))
             .await
     }
@@ -225,9 +225,9 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn settle_root(&mut self, id: u64, active_at: u64) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE roots SET active_at = ? WHERE id = ?");
+        let query = Query::new("UPDATE roots SET active_at = ? WHERE id = ?");
         self.run(query.bind(int(active_at)).bind(int(id))).await?;
-        let query = sqlx::query(
+        let query = Query::new(
             "DELETE FROM root_lines WHERE root < (SELECT MIN(id) FROM
                 (SELECT id FROM roots WHERE active_at IS NOT NULL ORDER BY id DESC LIMIT 2))",
         );
@@ -239,7 +239,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn put_transaction(&mut self, new: &Transaction) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO transactions (root, account, nonce, hash, raw, fee, made_ms, state)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         );
@@ -264,7 +264,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn open_transactions(&mut self) -> Result<Vec<Transaction>, StoreError> {
-        self.all(sqlx::query("SELECT * FROM transactions WHERE state = 'open' ORDER BY id DESC"), transaction)
+        self.all(Query::new("SELECT * FROM transactions WHERE state = 'open' ORDER BY id DESC"), transaction)
             .await
     }
 
@@ -273,7 +273,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn transactions_of(&mut self, root: u64) -> Result<Vec<Transaction>, StoreError> {
-        let query = sqlx::query("SELECT * FROM transactions WHERE root = ? ORDER BY id DESC");
+        let query = Query::new("SELECT * FROM transactions WHERE root = ? ORDER BY id DESC");
         self.all(query.bind(int(root)), transaction).await
     }
 
@@ -282,7 +282,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn last_redemption(&mut self, account: &Address) -> Result<Option<Transaction>, StoreError> {
-        let query = sqlx::query("SELECT * FROM transactions WHERE account = ? ORDER BY id DESC LIMIT 1");
+        let query = Query::new("SELECT * FROM transactions WHERE account = ? ORDER BY id DESC LIMIT 1");
         self.one(query.bind(&account.0[..]), transaction).await
     }
 
@@ -291,7 +291,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn last_redeemed_ms(&mut self, account: &Address) -> Result<u64, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT COALESCE(MAX(made_ms), 0) AS last_ms FROM transactions WHERE account = ? AND state = 'done'",
         );
         let last = self.one(query.bind(&account.0[..]), |row| integer(row, "last_ms")).await?;
@@ -309,10 +309,10 @@ impl Tx {
         ours: Option<(&Hash, TransactionState)>,
     ) -> Result<(), StoreError> {
         let query =
-            sqlx::query("UPDATE transactions SET state = 'replaced' WHERE nonce = ? AND state = 'open'");
+            Query::new("UPDATE transactions SET state = 'replaced' WHERE nonce = ? AND state = 'open'");
         self.run(query.bind(int(nonce))).await?;
         if let Some((hash, state)) = ours {
-            let query = sqlx::query("UPDATE transactions SET state = ? WHERE hash = ?");
+            let query = Query::new("UPDATE transactions SET state = ? WHERE hash = ?");
             self.run(query.bind(state.word()).bind(&hash.0[..])).await?;
         }
         Ok(())

@@ -5,12 +5,13 @@ use sosna_protocol::{
     Address, Amount, Hash,
     identity::{AssignmentId, TaskId},
 };
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
     column::{amount, bytes, int, integer, maybe_bytes, text},
+    sql::Query,
 };
+use rusqlite::Row;
 
 /// A receipt that a device has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Claim {
     pub voucher: Option<Amount>,
 }
 
-fn claim(row: &SqliteRow) -> Result<Claim, StoreError> {
+fn claim(row: &Row<'_>) -> Result<Claim, StoreError> {
     Ok(Claim {
         device: Address(bytes(row, "device")?),
         assignment: AssignmentId(bytes(row, "assignment")?),
@@ -59,7 +60,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn put_claim(&mut self, new: &Claim) -> Result<bool, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO claims (device, assignment, task, digest, price, owed, proven, explanation, shown_ms)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (device, assignment) DO UPDATE SET task = excluded.task, digest = excluded.digest,
@@ -85,7 +86,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn count_unproven_claims(&mut self, device: &Address) -> Result<u64, StoreError> {
-        let query = sqlx::query("SELECT COUNT(*) AS claims FROM claims WHERE device = ? AND proven = 0");
+        let query = Query::new("SELECT COUNT(*) AS claims FROM claims WHERE device = ? AND proven = 0");
         let claims = self.one(query.bind(&device.0[..]), |row| integer(row, "claims")).await?;
         Ok(claims.unwrap_or_default())
     }
@@ -95,7 +96,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn claims_of(&mut self, device: &Address) -> Result<Vec<Claim>, StoreError> {
-        let query = sqlx::query("SELECT * FROM claims WHERE device = ? ORDER BY shown_ms, assignment");
+        let query = Query::new("SELECT * FROM claims WHERE device = ? ORDER BY shown_ms, assignment");
         self.all(query.bind(&device.0[..]), claim).await
     }
 
@@ -104,7 +105,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn uncovered_claims(&mut self, device: &Address) -> Result<Vec<Claim>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT * FROM claims WHERE device = ? AND proven = 1 AND voucher IS NULL AND owed != zeroblob(16)
              ORDER BY shown_ms, assignment",
         );
@@ -121,7 +122,7 @@ impl Tx {
         assignment: &AssignmentId,
         cumulative: Amount,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE claims SET voucher = ? WHERE device = ? AND assignment = ?");
+        let query = Query::new("UPDATE claims SET voucher = ? WHERE device = ? AND assignment = ?");
         let query = query.bind(cumulative.to_be_bytes().to_vec());
         self.run(query.bind(&device.0[..]).bind(&assignment.0[..])).await.map(drop)
     }

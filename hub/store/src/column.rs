@@ -1,76 +1,91 @@
 //! Values between Rust and SQL columns. Sizes that do not fit say so: a store that was tampered with is an
 //! error, not a panic.
 
+use rusqlite::{Row, types::FromSql};
 use sosna_protocol::Amount;
-use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::StoreError;
 
 /// How many rows one statement writes, where there are many: more would not be faster, and have too many values.
 pub(crate) const ROWS: usize = 500;
 
+/// Reads a value of another kind than the column is meant to have as what it is: impossible.
+fn get<T: FromSql>(row: &Row<'_>, name: &'static str) -> Result<T, StoreError> {
+    let value = row.get_ref(name).map_err(StoreError::sql)?;
+    T::column_result(value).map_err(|_| StoreError::Column { name })
+}
+
+/// Reads bytes, however many.
+pub(crate) fn blob<'r>(row: &'r Row<'_>, name: &'static str) -> Result<&'r [u8], StoreError> {
+    let value = row.get_ref(name).map_err(StoreError::sql)?;
+    value.as_blob().map_err(|_| StoreError::Column { name })
+}
+
 /// Reads a fixed number of bytes.
-pub(crate) fn bytes<const N: usize>(row: &SqliteRow, name: &'static str) -> Result<[u8; N], StoreError> {
-    let bytes: &[u8] = row.try_get(name).map_err(StoreError::sql)?;
+pub(crate) fn bytes<const N: usize>(row: &Row<'_>, name: &'static str) -> Result<[u8; N], StoreError> {
+    let bytes = blob(row, name)?;
     bytes.try_into().map_err(|_| StoreError::Column { name })
 }
 
 /// Reads a fixed number of bytes, or nothing.
 pub(crate) fn maybe_bytes<const N: usize>(
-    row: &SqliteRow,
+    row: &Row<'_>,
     name: &'static str,
 ) -> Result<Option<[u8; N]>, StoreError> {
-    let bytes: Option<&[u8]> = row.try_get(name).map_err(StoreError::sql)?;
+    let value = row.get_ref(name).map_err(StoreError::sql)?;
+    let bytes = value.as_blob_or_null().map_err(|_| StoreError::Column { name })?;
     bytes.map(|bytes| bytes.try_into().map_err(|_| StoreError::Column { name })).transpose()
 }
 
 /// Reads an amount.
-pub(crate) fn amount(row: &SqliteRow, name: &'static str) -> Result<Amount, StoreError> {
+pub(crate) fn amount(row: &Row<'_>, name: &'static str) -> Result<Amount, StoreError> {
     bytes(row, name).map(Amount::from_be_bytes)
 }
 
 /// Reads an integer into whatever width the field has.
-pub(crate) fn integer<T: TryFrom<i64>>(row: &SqliteRow, name: &'static str) -> Result<T, StoreError> {
-    let value: i64 = row.try_get(name).map_err(StoreError::sql)?;
+pub(crate) fn integer<T: TryFrom<i64>>(row: &Row<'_>, name: &'static str) -> Result<T, StoreError> {
+    let value: i64 = get(row, name)?;
     T::try_from(value).map_err(|_| StoreError::Column { name })
 }
 
 /// Reads an integer, or nothing.
 pub(crate) fn maybe_integer<T: TryFrom<i64>>(
-    row: &SqliteRow,
+    row: &Row<'_>,
     name: &'static str,
 ) -> Result<Option<T>, StoreError> {
-    let value: Option<i64> = row.try_get(name).map_err(StoreError::sql)?;
+    let value: Option<i64> = get(row, name)?;
     value.map(|value| T::try_from(value).map_err(|_| StoreError::Column { name })).transpose()
 }
 
 /// Reads a text.
-pub(crate) fn text(row: &SqliteRow, name: &'static str) -> Result<String, StoreError> {
-    row.try_get(name).map_err(StoreError::sql)
+pub(crate) fn text(row: &Row<'_>, name: &'static str) -> Result<String, StoreError> {
+    get(row, name)
 }
 
 /// Reads a text, or nothing.
-pub(crate) fn maybe_text(row: &SqliteRow, name: &'static str) -> Result<Option<String>, StoreError> {
-    row.try_get(name).map_err(StoreError::sql)
+pub(crate) fn maybe_text(row: &Row<'_>, name: &'static str) -> Result<Option<String>, StoreError> {
+    get(row, name)
 }
 
 /// Reads a word of an enumeration.
 pub(crate) fn word<T>(
-    row: &SqliteRow,
+    row: &Row<'_>,
     name: &'static str,
     from: impl FnOnce(&str) -> Option<T>,
 ) -> Result<T, StoreError> {
-    let word: &str = row.try_get(name).map_err(StoreError::sql)?;
+    let value = row.get_ref(name).map_err(StoreError::sql)?;
+    let word = value.as_str().map_err(|_| StoreError::Column { name })?;
     from(word).ok_or(StoreError::Column { name })
 }
 
 /// Reads a word of an enumeration, or nothing.
 pub(crate) fn maybe_word<T>(
-    row: &SqliteRow,
+    row: &Row<'_>,
     name: &'static str,
     from: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, StoreError> {
-    let word: Option<&str> = row.try_get(name).map_err(StoreError::sql)?;
+    let value = row.get_ref(name).map_err(StoreError::sql)?;
+    let word = value.as_str_or_null().map_err(|_| StoreError::Column { name })?;
     word.map(|word| from(word).ok_or(StoreError::Column { name })).transpose()
 }
 

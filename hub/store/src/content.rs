@@ -5,6 +5,7 @@ use sosna_protocol::{Hash, identity::AssignmentId};
 use crate::{
     StoreError, Tx,
     column::{bytes, int, integer},
+    sql::Query,
 };
 
 /// Who has shown the bytes of some content.
@@ -51,7 +52,7 @@ impl Tx {
         now_ms: u64,
     ) -> Result<(), StoreError> {
         let (person, assignment) = holder.columns();
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO held_content (person, assignment, sha256, length, touched_ms) VALUES (?, ?, ?, ?, ?)
              ON CONFLICT DO UPDATE SET touched_ms = excluded.touched_ms",
         );
@@ -65,7 +66,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn held_since(&mut self, holder: &Holder, name: &Hash) -> Result<Option<u64>, StoreError> {
         let (person, assignment) = holder.columns();
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT touched_ms FROM held_content WHERE person = ? AND assignment = ? AND sha256 = ?",
         );
         let query = query.bind(person).bind(assignment).bind(&name.0[..]);
@@ -78,8 +79,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn held_by(&mut self, holder: &Holder) -> Result<Vec<(Hash, u64)>, StoreError> {
         let (person, assignment) = holder.columns();
-        let query =
-            sqlx::query("SELECT sha256, length FROM held_content WHERE person = ? AND assignment = ?");
+        let query = Query::new("SELECT sha256, length FROM held_content WHERE person = ? AND assignment = ?");
         let query = query.bind(person).bind(assignment);
         self.all(query, |row| Ok((Hash(bytes(row, "sha256")?), integer(row, "length")?))).await
     }
@@ -90,7 +90,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn unused_content(&mut self, holder: &Holder, least: u64) -> Result<Unused, StoreError> {
         let (person, assignment) = holder.columns();
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT COUNT(*) AS pieces, COALESCE(SUM(length), 0) AS bytes,
                 COALESCE(SUM(MAX(length, ?)), 0) AS charged FROM held_content AS held
              WHERE person = ? AND assignment = ? AND (person = '' OR NOT EXISTS (
@@ -128,7 +128,7 @@ impl Tx {
         unused_ms: u64,
         results_ms: u64,
     ) -> Result<bool, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT 1 FROM job_content JOIN jobs ON jobs.id = job_content.job
              WHERE job_content.sha256 = ?1 AND (jobs.ended_ms IS NULL
                 OR jobs.ended_ms >= CASE job_content.is_result WHEN 1 THEN ?3 ELSE ?2 END)
@@ -148,7 +148,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn forget_held(&mut self, before_ms: u64) -> Result<u64, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "DELETE FROM held_content WHERE touched_ms < ? AND NOT EXISTS (
                 SELECT 1 FROM assignments JOIN tasks ON tasks.id = assignments.task
                 WHERE assignments.id = held_content.assignment AND tasks.ended_ms IS NULL)",
@@ -165,7 +165,7 @@ impl Tx {
         person: Option<&str>,
         name: &Hash,
     ) -> Result<Option<u64>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT jobs.ended_ms AS ended_ms FROM job_content JOIN jobs ON jobs.id = job_content.job
              WHERE job_content.sha256 = ?1 AND (?2 IS NULL OR jobs.buyer = ?2) AND jobs.ended_ms IS NOT NULL
              ORDER BY jobs.ended_ms DESC LIMIT 1",

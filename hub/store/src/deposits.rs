@@ -1,12 +1,13 @@
 //! Buyers' deposits on the chain: whose account is whose, what was seen there, and what the buyer has signed for.
 
 use sosna_protocol::{Address, Amount, Signature};
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
     column::{amount, bytes, int, integer, maybe_bytes, text},
+    sql::Query,
 };
+use rusqlite::Row;
 
 /// What a buyer has in the escrow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub struct Seen {
     pub block: u64,
 }
 
-fn deposit(row: &SqliteRow) -> Result<Deposit, StoreError> {
+fn deposit(row: &Row<'_>) -> Result<Deposit, StoreError> {
     Ok(Deposit {
         account: Address(bytes(row, "account")?),
         buyer: text(row, "buyer")?,
@@ -110,10 +111,10 @@ impl Tx {
                 .try_fold(Amount::ZERO, Amount::checked_add)
                 .ok_or(StoreError::Column { name: "amount" })
         };
-        let granted = sqlx::query("SELECT amount FROM entries WHERE taker = ? AND kind = 'credit'");
+        let granted = Query::new("SELECT amount FROM entries WHERE taker = ? AND kind = 'credit'");
         let granted = self.all(granted.bind(format!("buyer:{buyer}")), |row| amount(row, "amount")).await?;
         let spent = self.job_sums(Some(buyer)).await?.into_iter().map(|job| job.spent).collect();
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO deposits (account, buyer, escrow, linked_ms, put, claimed, open_from, block, booked, changes,
                 confirmed, granted, spent)
              VALUES (?1, ?2, ?3, ?4, ?5, ?5, 0, 0, ?5, 0, ?5, ?6, ?7)",
@@ -134,7 +135,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn deposit(&mut self, account: &Address) -> Result<Option<Deposit>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM deposits WHERE account = ?").bind(&account.0[..]), deposit).await
+        self.one(Query::new("SELECT * FROM deposits WHERE account = ?").bind(&account.0[..]), deposit).await
     }
 
     /// A buyer's deposit.
@@ -142,7 +143,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn deposit_of(&mut self, buyer: &str) -> Result<Option<Deposit>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM deposits WHERE buyer = ?").bind(buyer), deposit).await
+        self.one(Query::new("SELECT * FROM deposits WHERE buyer = ?").bind(buyer), deposit).await
     }
 
     /// Deposits in the order of their accounts, after one (or from the beginning).
@@ -155,7 +156,7 @@ impl Tx {
         limit: u32,
     ) -> Result<Vec<Deposit>, StoreError> {
         let query =
-            sqlx::query("SELECT * FROM deposits WHERE ?1 IS NULL OR account > ?1 ORDER BY account LIMIT ?2");
+            Query::new("SELECT * FROM deposits WHERE ?1 IS NULL OR account > ?1 ORDER BY account LIMIT ?2");
         self.all(query.bind(after.map(|account| account.0.to_vec())).bind(limit), deposit).await
     }
 
@@ -164,7 +165,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn redeemable_deposits(&mut self) -> Result<Vec<Deposit>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT * FROM deposits WHERE confirmed > claimed AND confirmed <= put ORDER BY account",
         );
         self.all(query, deposit).await
@@ -175,7 +176,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn escrow(&mut self) -> Result<Option<Address>, StoreError> {
-        self.one(sqlx::query("SELECT escrow FROM deposits LIMIT 1"), |row| bytes(row, "escrow").map(Address))
+        self.one(Query::new("SELECT escrow FROM deposits LIMIT 1"), |row| bytes(row, "escrow").map(Address))
             .await
     }
 
@@ -190,7 +191,7 @@ impl Tx {
         booked: Amount,
         changes: u64,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE deposits SET put = ?, claimed = ?, open_from = ?, block = ?, booked = ?, changes = ?
              WHERE account = ?",
         );
@@ -215,7 +216,7 @@ impl Tx {
         confirmed: Amount,
         signature: &Signature,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE deposits SET confirmed = ?, signature = ? WHERE account = ?");
+        let query = Query::new("UPDATE deposits SET confirmed = ?, signature = ? WHERE account = ?");
         let query = query.bind(confirmed.to_be_bytes().to_vec()).bind(&signature.0[..]).bind(&account.0[..]);
         self.run(query).await.map(drop)
     }
@@ -230,7 +231,7 @@ impl Tx {
         granted: Amount,
         spent: Amount,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE deposits SET granted = ?, spent = ? WHERE buyer = ?");
+        let query = Query::new("UPDATE deposits SET granted = ?, spent = ? WHERE buyer = ?");
         let query = query.bind(granted.to_be_bytes().to_vec()).bind(spent.to_be_bytes().to_vec()).bind(buyer);
         self.run(query).await.map(drop)
     }
@@ -240,7 +241,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn open_prices(&mut self, buyer: &str) -> Result<Vec<Amount>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT assignments.price FROM jobs JOIN tasks ON tasks.job = jobs.id
                 JOIN assignments ON assignments.task = tasks.id
              WHERE jobs.state IN ('queued', 'running') AND jobs.buyer = ?

@@ -4,12 +4,13 @@ use sosna_protocol::{
     Address, Amount, Hash,
     resources::{Arch, Ask, Class, Resources},
 };
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
     column::{amount, bytes, int, integer, maybe_bytes, maybe_text, text, word, words},
+    sql::Query,
 };
+use rusqlite::Row;
 
 words! {
     /// How far a device is trusted.
@@ -138,7 +139,7 @@ pub(crate) fn class_of(number: i64) -> Option<Class> {
     Some(Class { arch: Arch::ALL.into_iter().find(|known| *known as u8 == arch)?, level })
 }
 
-fn device(row: &SqliteRow) -> Result<Device, StoreError> {
+fn device(row: &Row<'_>) -> Result<Device, StoreError> {
     Ok(Device {
         address: Address(bytes(row, "address")?),
         owner: Address(bytes(row, "owner")?),
@@ -186,7 +187,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn put_device(&mut self, new: &NewDevice) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO devices (address, owner, token, state, hostname, labels, class, agent, encryption_key,
                 core_second, gib_second, minimum, enrolled_ms, last_seen_ms)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, zeroblob(16), zeroblob(16), zeroblob(16), ?, ?)",
@@ -216,7 +217,7 @@ impl Tx {
         described: &Described,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE devices SET class = ?, agent = ?, cpu_millis = ?, memory = ?, disk = ?, inodes = ?, pids = ?,
                 core_second = ?, gib_second = ?, minimum = ?, missing_limits = ?, exposure_limit = ?,
                 system = ?, metered = ?, owner_labels = ?, last_seen_ms = ? WHERE address = ?",
@@ -248,7 +249,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn device(&mut self, address: &Address) -> Result<Option<Device>, StoreError> {
         let sql = const_format(DEVICES, " WHERE devices.address = ?");
-        self.one(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&address.0[..]), device).await
+        self.one(Query::new(sql).bind(&address.0[..]), device).await
     }
 
     /// Every device, in the order in which they came.
@@ -257,7 +258,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn devices(&mut self) -> Result<Vec<Device>, StoreError> {
         let sql = const_format(DEVICES, " ORDER BY devices.enrolled_ms, devices.address");
-        self.all(sqlx::query(sqlx::AssertSqlSafe(sql)), device).await
+        self.all(Query::new(sql), device).await
     }
 
     /// Remembers when a device last said anything.
@@ -265,7 +266,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn saw_device(&mut self, address: &Address, now_ms: u64) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE devices SET last_seen_ms = ? WHERE address = ?");
+        let query = Query::new("UPDATE devices SET last_seen_ms = ? WHERE address = ?");
         self.run(query.bind(int(now_ms)).bind(&address.0[..])).await.map(drop)
     }
 
@@ -278,7 +279,7 @@ impl Tx {
         address: &Address,
         state: DeviceState,
     ) -> Result<bool, StoreError> {
-        let query = sqlx::query("UPDATE devices SET state = ? WHERE address = ?");
+        let query = Query::new("UPDATE devices SET state = ? WHERE address = ?");
         Ok(self.run(query.bind(state.word()).bind(&address.0[..])).await? > 0)
     }
 
@@ -291,7 +292,7 @@ impl Tx {
         address: &Address,
         draining: bool,
     ) -> Result<bool, StoreError> {
-        let query = sqlx::query("UPDATE devices SET draining = ? WHERE address = ?");
+        let query = Query::new("UPDATE devices SET draining = ? WHERE address = ?");
         Ok(self.run(query.bind(draining).bind(&address.0[..])).await? > 0)
     }
 
@@ -300,7 +301,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_device_labels(&mut self, address: &Address, labels: &str) -> Result<bool, StoreError> {
-        let query = sqlx::query("UPDATE devices SET labels = ? WHERE address = ?");
+        let query = Query::new("UPDATE devices SET labels = ? WHERE address = ?");
         Ok(self.run(query.bind(labels).bind(&address.0[..])).await? > 0)
     }
 
@@ -309,11 +310,11 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn put_certificate(&mut self, certificate: &Certificate) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO certificates (serial, device, issued_ms, not_after_ms) VALUES (?, ?, ?, ?)",
         );
         let query = query
-            .bind(&certificate.serial)
+            .bind(&certificate.serial[..])
             .bind(&certificate.device.0[..])
             .bind(int(certificate.issued_ms))
             .bind(int(certificate.not_after_ms));
@@ -326,7 +327,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn certificate_holds(&mut self, device: &Address, serial: &[u8]) -> Result<bool, StoreError> {
         let query =
-            sqlx::query("SELECT 1 FROM certificates WHERE serial = ? AND device = ? AND revoked_ms IS NULL");
+            Query::new("SELECT 1 FROM certificates WHERE serial = ? AND device = ? AND revoked_ms IS NULL");
         Ok(self.one(query.bind(serial).bind(&device.0[..]), |_| Ok(())).await?.is_some())
     }
 
@@ -336,7 +337,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn revoke_certificates(&mut self, device: &Address, now_ms: u64) -> Result<(), StoreError> {
         let query =
-            sqlx::query("UPDATE certificates SET revoked_ms = ? WHERE device = ? AND revoked_ms IS NULL");
+            Query::new("UPDATE certificates SET revoked_ms = ? WHERE device = ? AND revoked_ms IS NULL");
         self.run(query.bind(int(now_ms)).bind(&device.0[..])).await.map(drop)
     }
 }

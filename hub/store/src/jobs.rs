@@ -1,12 +1,13 @@
 //! Jobs: what buyers submitted, and what is set aside for it.
 
 use sosna_protocol::{Address, Amount, Hash, identity::JobId};
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
     column::{amount, bytes, int, integer, maybe_integer, text, word, words},
+    sql::Query,
 };
+use rusqlite::Row;
 
 words! {
     /// How far a job is.
@@ -85,7 +86,7 @@ pub struct NewJob {
     pub content: Vec<Hash>,
 }
 
-fn job(row: &SqliteRow) -> Result<Job, StoreError> {
+fn job(row: &Row<'_>) -> Result<Job, StoreError> {
     Ok(Job {
         id: JobId(bytes(row, "id")?),
         buyer: text(row, "buyer")?,
@@ -110,7 +111,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn put_job(&mut self, new: &NewJob) -> Result<(), StoreError> {
         let NewJob { job, idempotency, content } = new;
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO jobs (id, buyer, idempotency, request_hash, name, spec, state, tasks, reserved, spent, cap,
                 image_class, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         );
@@ -130,7 +131,7 @@ impl Tx {
             .bind(int(job.created_ms));
         self.run(query).await?;
         for name in content {
-            let query = sqlx::query(
+            let query = Query::new(
                 "INSERT INTO job_content (job, sha256, is_result) VALUES (?, ?, 0) ON CONFLICT DO NOTHING",
             );
             self.run(query.bind(&job.id.0[..]).bind(&name.0[..])).await?;
@@ -143,7 +144,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn job(&mut self, id: &JobId) -> Result<Option<Job>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM jobs WHERE id = ?").bind(&id.0[..]), job).await
+        self.one(Query::new("SELECT * FROM jobs WHERE id = ?").bind(&id.0[..]), job).await
     }
 
     /// The job that a buyer submitted under a key.
@@ -151,7 +152,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn job_by_key(&mut self, buyer: &str, idempotency: &str) -> Result<Option<Job>, StoreError> {
-        let query = sqlx::query("SELECT * FROM jobs WHERE buyer = ? AND idempotency = ?");
+        let query = Query::new("SELECT * FROM jobs WHERE buyer = ? AND idempotency = ?");
         self.one(query.bind(buyer).bind(idempotency), job).await
     }
 
@@ -166,7 +167,7 @@ impl Tx {
         before_ms: u64,
         limit: u32,
     ) -> Result<Vec<Job>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT * FROM jobs WHERE (?1 IS NULL OR buyer = ?1) AND (?2 IS NULL OR state = ?2) AND created_ms < ?3
              ORDER BY created_ms DESC, id LIMIT ?4",
         );
@@ -179,7 +180,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn job_sums(&mut self, buyer: Option<&str>) -> Result<Vec<JobSum>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT jobs.buyer, jobs.spent, COALESCE(accounts.taken, zeroblob(16)) AS taken,
                 COALESCE(accounts.given, zeroblob(16)) AS given
              FROM jobs LEFT JOIN accounts ON accounts.name = 'job:' || lower(hex(jobs.id))
@@ -203,7 +204,7 @@ impl Tx {
         state: JobState,
         ended_ms: Option<u64>,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE jobs SET state = ?, ended_ms = ? WHERE id = ?");
+        let query = Query::new("UPDATE jobs SET state = ?, ended_ms = ? WHERE id = ?");
         self.run(query.bind(state.word()).bind(ended_ms.map(int)).bind(&id.0[..])).await.map(drop)
     }
 
@@ -212,7 +213,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_job_spent(&mut self, id: &JobId, spent: Amount) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE jobs SET spent = ? WHERE id = ?");
+        let query = Query::new("UPDATE jobs SET spent = ? WHERE id = ?");
         self.run(query.bind(spent.to_be_bytes().to_vec()).bind(&id.0[..])).await.map(drop)
     }
 
@@ -221,7 +222,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn device_may_read(&mut self, device: &Address, name: &Hash) -> Result<bool, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT 1 FROM job_content JOIN tasks ON tasks.job = job_content.job
                 JOIN assignments ON assignments.task = tasks.id
              WHERE job_content.sha256 = ? AND assignments.device = ?
@@ -235,7 +236,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn buyer_may_read(&mut self, buyer: &str, name: &Hash) -> Result<bool, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT 1 FROM job_content JOIN jobs ON jobs.id = job_content.job
              WHERE job_content.sha256 = ? AND jobs.buyer = ? LIMIT 1",
         );
@@ -247,7 +248,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn add_job_content(&mut self, id: &JobId, name: &Hash) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO job_content (job, sha256, is_result) VALUES (?, ?, 1)
              ON CONFLICT DO UPDATE SET is_result = 1",
         );

@@ -8,12 +8,12 @@ use sosna_protocol::{
 
 use std::collections::HashMap;
 
-use sqlx::{QueryBuilder, sqlite::SqliteRow};
-
 use crate::{
     StoreError, Tx,
     column::{ROWS, amount, int, integer, maybe_bytes, text},
+    sql::Query,
 };
+use rusqlite::Row;
 
 /// Whose money it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +101,7 @@ pub enum LedgerError {
     Store(#[from] StoreError),
 }
 
-fn entry(row: &SqliteRow) -> Result<Entry, StoreError> {
+fn entry(row: &Row<'_>) -> Result<Entry, StoreError> {
     Ok(Entry {
         id: integer(row, "id")?,
         at_ms: integer(row, "at_ms")?,
@@ -149,7 +149,7 @@ impl Tx {
     /// [`LedgerError`].
     pub async fn transfer_within(&mut self, transfer: &Transfer, debt: Amount) -> Result<bool, LedgerError> {
         let (from, to) = (transfer.from.name(), transfer.to.name());
-        let booked = sqlx::query("SELECT 1 FROM entries WHERE key = ?").bind(&transfer.key);
+        let booked = Query::new("SELECT 1 FROM entries WHERE key = ?").bind(&transfer.key);
         if self.one(booked, |_| Ok(())).await?.is_some() {
             return Ok(false);
         }
@@ -164,7 +164,7 @@ impl Tx {
         }
         let taker = if from == to { (giver.0, given) } else { self.account(&to).await? };
         let taken = taker.0.checked_add(transfer.amount).ok_or(LedgerError::Overflow)?;
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO entries (key, at_ms, kind, giver, taker, amount, job, assignment)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         );
@@ -214,7 +214,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn accounts(&mut self) -> Result<Vec<(String, Amount, Amount)>, StoreError> {
-        self.all(sqlx::query("SELECT * FROM accounts ORDER BY name"), |row| {
+        self.all(Query::new("SELECT * FROM accounts ORDER BY name"), |row| {
             Ok((text(row, "name")?, amount(row, "taken")?, amount(row, "given")?))
         })
         .await
@@ -230,7 +230,7 @@ impl Tx {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<Entry>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT * FROM entries WHERE (?1 IS NULL OR giver = ?1 OR taker = ?1) AND (?2 IS NULL OR id < ?2)
              ORDER BY id DESC LIMIT ?3",
         );
@@ -242,7 +242,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn entry_by_key(&mut self, key: &str) -> Result<Option<Entry>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM entries WHERE key = ?").bind(key), entry).await
+        self.one(Query::new("SELECT * FROM entries WHERE key = ?").bind(key), entry).await
     }
 
     /// What every buyer has, by name.
@@ -250,7 +250,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn credits(&mut self) -> Result<Vec<(String, Amount)>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT substr(name, 7) AS buyer, taken, given FROM accounts
              WHERE name >= 'buyer:' AND name < 'buyer;' ORDER BY name",
         );
@@ -271,7 +271,7 @@ impl Tx {
 
     /// What every account of a kind was ever given, by the address that follows the kind in its name.
     pub(crate) async fn taken_by(&mut self, kind: &str) -> Result<Vec<(Address, Amount)>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT substr(name, length(?1) + 1) AS address, taken FROM accounts
              WHERE name >= ?1 AND name < ?2 ORDER BY name",
         );
@@ -301,40 +301,52 @@ impl Tx {
         let giver = from.name();
         let (taken, mut given) = self.account(&giver).await?;
         for rows in payees.chunks(ROWS) {
-            let mut entries =
-                QueryBuilder::new("INSERT INTO entries (key, at_ms, kind, giver, taker, amount) ");
-            entries.push_values(rows, |mut row, (payee, amount)| {
-                row.push_bind(format!("{key}:{payee}")).push_bind(int(at_ms)).push_bind(kind);
-                row.push_bind(&giver).push_bind(Account::Payee(*payee).name());
-                row.push_bind(amount.to_be_bytes().to_vec());
-            });
-            self.run(entries.build()).await?;
+            let entries = Query::new("INSERT INTO entries (key, at_ms, kind, giver, taker, amount)").rows(
+                rows,
+                |(payee, amount)| {
+                    [
+                        format!("{key}:{payee}").into(),
+                        int(at_ms).into(),
+                        kind.into(),
+                        (&giver).into(),
+                        Account::Payee(*payee).name().into(),
+                        amount.to_be_bytes().to_vec().into(),
+                    ]
+                },
+                "",
+            );
+            self.run(entries).await?;
             let mut sums = Vec::with_capacity(rows.len());
             for (payee, amount) in rows {
                 let before = had.get(payee).copied().unwrap_or_default();
                 sums.push((payee, before.checked_add(*amount).ok_or(LedgerError::Overflow)?));
                 given = given.checked_add(*amount).ok_or(LedgerError::Overflow)?;
             }
-            let mut accounts = QueryBuilder::new("INSERT INTO accounts (name, taken, given) ");
-            accounts.push_values(sums, |mut row, (payee, taken)| {
-                row.push_bind(Account::Payee(*payee).name()).push_bind(taken.to_be_bytes().to_vec());
-                row.push_bind(Amount::ZERO.to_be_bytes().to_vec());
-            });
-            accounts.push(" ON CONFLICT (name) DO UPDATE SET taken = excluded.taken");
-            self.run(accounts.build()).await?;
+            let accounts = Query::new("INSERT INTO accounts (name, taken, given)").rows(
+                sums,
+                |(payee, taken)| {
+                    [
+                        Account::Payee(*payee).name().into(),
+                        taken.to_be_bytes().to_vec().into(),
+                        Amount::ZERO.to_be_bytes().to_vec().into(),
+                    ]
+                },
+                "ON CONFLICT (name) DO UPDATE SET taken = excluded.taken",
+            );
+            self.run(accounts).await?;
         }
         self.put_account(&giver, taken, given).await?;
         Ok(())
     }
 
     async fn account(&mut self, name: &str) -> Result<(Amount, Amount), StoreError> {
-        let query = sqlx::query("SELECT taken, given FROM accounts WHERE name = ?").bind(name);
+        let query = Query::new("SELECT taken, given FROM accounts WHERE name = ?").bind(name);
         let found = self.one(query, |row| Ok((amount(row, "taken")?, amount(row, "given")?))).await?;
         Ok(found.unwrap_or_default())
     }
 
     async fn put_account(&mut self, name: &str, taken: Amount, given: Amount) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO accounts (name, taken, given) VALUES (?, ?, ?)
              ON CONFLICT (name) DO UPDATE SET taken = excluded.taken, given = excluded.given",
         );

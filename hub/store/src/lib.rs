@@ -21,6 +21,7 @@ mod ledger;
 mod owners;
 mod reputations;
 mod settings;
+mod sql;
 mod tasks;
 mod tx;
 mod users;

@@ -1,12 +1,13 @@
 //! Owners of devices, and the join tokens by which their devices enrol.
 
 use sosna_protocol::{Address, Hash, Signature, eip712::Delegation};
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
     column::{bytes, int, integer, text},
+    sql::Query,
 };
+use rusqlite::Row;
 
 /// Who owns devices. Keys are free: owners whom the operator has not admitted count together as one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub struct JoinToken {
     pub created_ms: u64,
 }
 
-fn owner(row: &SqliteRow) -> Result<Owner, StoreError> {
+fn owner(row: &Row<'_>) -> Result<Owner, StoreError> {
     Ok(Owner {
         address: Address(bytes(row, "address")?),
         admitted: integer::<u8>(row, "admitted")? != 0,
@@ -53,7 +54,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn put_owner(&mut self, owner: &Owner) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO owners (address, admitted, label, created_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         );
         let query = query.bind(&owner.address.0[..]).bind(owner.admitted).bind(&owner.label);
@@ -65,7 +66,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn admit_owner(&mut self, address: &Address, now_ms: u64) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO owners (address, admitted, created_ms) VALUES (?, 1, ?)
              ON CONFLICT (address) DO UPDATE SET admitted = 1",
         );
@@ -77,7 +78,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn claim_owner(&mut self, address: &Address, label: &str) -> Result<bool, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE owners SET label = ?1 WHERE address = ?2 AND label = ''
                 AND NOT EXISTS (SELECT 1 FROM join_tokens WHERE owner = ?2)",
         );
@@ -89,7 +90,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn owners(&mut self) -> Result<Vec<Owner>, StoreError> {
-        self.all(sqlx::query("SELECT * FROM owners ORDER BY created_ms, address"), owner).await
+        self.all(Query::new("SELECT * FROM owners ORDER BY created_ms, address"), owner).await
     }
 
     /// Adds a join token. The owner must be known.
@@ -97,7 +98,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn put_join_token(&mut self, token: &JoinToken) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO join_tokens (secret_hash, owner, expires_s, uses, labels, delegation, created_ms)
              VALUES (?, ?, ?, ?, ?, ?, ?)",
         );
@@ -121,7 +122,7 @@ impl Tx {
         hub: Address,
         secret_hash: &Hash,
     ) -> Result<Option<JoinToken>, StoreError> {
-        let query = sqlx::query("SELECT * FROM join_tokens WHERE secret_hash = ?").bind(&secret_hash.0[..]);
+        let query = Query::new("SELECT * FROM join_tokens WHERE secret_hash = ?").bind(&secret_hash.0[..]);
         self.one(query, |row| {
             Ok(JoinToken {
                 delegation: Delegation {
@@ -146,7 +147,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn use_join_token(&mut self, secret_hash: &Hash) -> Result<bool, StoreError> {
         let query =
-            sqlx::query("UPDATE join_tokens SET used = used + 1 WHERE secret_hash = ? AND used < uses");
+            Query::new("UPDATE join_tokens SET used = used + 1 WHERE secret_hash = ? AND used < uses");
         Ok(self.run(query.bind(&secret_hash.0[..])).await? > 0)
     }
 }

@@ -1,12 +1,13 @@
 //! How devices have done: in all, and with each class of images.
 
 use sosna_protocol::{Address, identity::TaskId};
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
     column::{bytes, int, integer, text},
+    sql::Query,
 };
+use rusqlite::Row;
 
 /// How a device has done with one class of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,7 +22,7 @@ pub struct Record {
     pub consecutive: u64,
 }
 
-fn record(row: &SqliteRow) -> Result<Record, StoreError> {
+fn record(row: &Row<'_>) -> Result<Record, StoreError> {
     Ok(Record {
         valid: integer(row, "valid")?,
         invalid: integer(row, "invalid")?,
@@ -43,7 +44,7 @@ impl Tx {
         verified: bool,
         lift_after: u64,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE devices SET valid = valid + 1, consecutive = consecutive + ?1, state = CASE
                 WHEN state = 'probation' AND ?1 > 0 AND consecutive + ?1 >= ?2 THEN 'trusted' ELSE state END
              WHERE address = ?3",
@@ -59,7 +60,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn count_invalid(&mut self, address: &Address, class: &str) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE devices SET invalid = invalid + 1, consecutive = 0, state = CASE
                 WHEN state = 'trusted' THEN 'probation' ELSE state END WHERE address = ?",
         );
@@ -72,7 +73,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn count_failed(&mut self, address: &Address, class: &str) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE devices SET failed = failed + 1 WHERE address = ?");
+        let query = Query::new("UPDATE devices SET failed = failed + 1 WHERE address = ?");
         self.run(query.bind(&address.0[..])).await?;
         self.count(address, class, "failed = failed + 1").await
     }
@@ -87,10 +88,10 @@ impl Tx {
             return Ok(());
         }
         let query =
-            sqlx::query("INSERT INTO reputations (device, class) VALUES (?, ?) ON CONFLICT DO NOTHING");
+            Query::new("INSERT INTO reputations (device, class) VALUES (?, ?) ON CONFLICT DO NOTHING");
         self.run(query.bind(&address.0[..]).bind(class)).await?;
         let sql = ["UPDATE reputations SET ", change, " WHERE device = ? AND class = ?"].concat();
-        self.run(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&address.0[..]).bind(class)).await.map(drop)
+        self.run(Query::new(sql).bind(&address.0[..]).bind(class)).await.map(drop)
     }
 
     /// How a device has done with a class of images; nothing where it never had one.
@@ -98,7 +99,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn record(&mut self, device: &Address, class: &str) -> Result<Option<Record>, StoreError> {
-        let query = sqlx::query("SELECT * FROM reputations WHERE device = ? AND class = ?");
+        let query = Query::new("SELECT * FROM reputations WHERE device = ? AND class = ?");
         self.one(query.bind(&device.0[..]).bind(class), record).await
     }
 
@@ -107,7 +108,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn records_of(&mut self, device: &Address) -> Result<Vec<(String, Record)>, StoreError> {
-        let query = sqlx::query("SELECT * FROM reputations WHERE device = ? ORDER BY class");
+        let query = Query::new("SELECT * FROM reputations WHERE device = ? ORDER BY class");
         self.all(query.bind(&device.0[..]), |row| Ok((text(row, "class")?, record(row)?))).await
     }
 
@@ -116,7 +117,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn records(&mut self) -> Result<Vec<(Address, String, Record)>, StoreError> {
-        self.all(sqlx::query("SELECT * FROM reputations"), |row| {
+        self.all(Query::new("SELECT * FROM reputations"), |row| {
             Ok((Address(bytes(row, "device")?), text(row, "class")?, record(row)?))
         })
         .await
@@ -127,7 +128,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn image_class(&mut self, task: &TaskId) -> Result<String, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT jobs.image_class FROM tasks JOIN jobs ON jobs.id = tasks.job WHERE tasks.id = ?",
         );
         Ok(self.one(query.bind(&task.0[..]), |row| text(row, "image_class")).await?.unwrap_or_default())

@@ -6,13 +6,14 @@ use sosna_protocol::{
     resources::Class,
     result::Cause,
 };
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
     column::{amount, bytes, int, integer, maybe_bytes, maybe_integer, maybe_word, text, word, words},
     devices::{class_number, class_of},
+    sql::Query,
 };
+use rusqlite::Row;
 
 words! {
     /// How far a task is.
@@ -123,7 +124,7 @@ pub struct OpenTask {
     pub missing: u32,
 }
 
-fn task(row: &SqliteRow) -> Result<Task, StoreError> {
+fn task(row: &Row<'_>) -> Result<Task, StoreError> {
     let class: Option<i64> = maybe_integer(row, "class")?;
     let end = match (
         maybe_bytes(row, "root")?,
@@ -181,7 +182,7 @@ impl Tx {
         place: u32,
         asked: u32,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO tasks (id, job, place, state, asked, wanted) VALUES (?, ?, ?, 'queued', ?, ?)",
         );
         self.run(query.bind(&id.0[..]).bind(&job.0[..]).bind(place).bind(asked).bind(asked)).await.map(drop)
@@ -192,7 +193,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn task(&mut self, id: &TaskId) -> Result<Option<Task>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM tasks WHERE id = ?").bind(&id.0[..]), task).await
+        self.one(Query::new("SELECT * FROM tasks WHERE id = ?").bind(&id.0[..]), task).await
     }
 
     /// A job's tasks in their order.
@@ -200,7 +201,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn tasks_of(&mut self, job: &JobId) -> Result<Vec<Task>, StoreError> {
-        self.all(sqlx::query("SELECT * FROM tasks WHERE job = ? ORDER BY place").bind(&job.0[..]), task).await
+        self.all(Query::new("SELECT * FROM tasks WHERE job = ? ORDER BY place").bind(&job.0[..]), task).await
     }
 
     /// Whether some of a job's tasks have not ended.
@@ -208,7 +209,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn has_open_tasks(&mut self, job: &JobId) -> Result<bool, StoreError> {
-        let query = sqlx::query("SELECT 1 FROM tasks WHERE job = ? AND ended_ms IS NULL LIMIT 1");
+        let query = Query::new("SELECT 1 FROM tasks WHERE job = ? AND ended_ms IS NULL LIMIT 1");
         Ok(self.one(query.bind(&job.0[..]), |_| Ok(())).await?.is_some())
     }
 
@@ -230,7 +231,7 @@ impl Tx {
         skip: u32,
         limit: u32,
     ) -> Result<Vec<OpenTask>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT tasks.*, jobs.buyer, jobs.spec, jobs.cap, jobs.tasks AS count,
                 tasks.wanted - (SELECT COUNT(*) FROM assignments WHERE task = tasks.id
                     AND state IN ('offered', 'accepted', 'committed', 'revealed')) AS missing
@@ -256,7 +257,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn overdue_reveals(&mut self, now_ms: u64) -> Result<Vec<TaskId>, StoreError> {
-        let query = sqlx::query("SELECT id FROM tasks WHERE state = 'revealing' AND reveal_by_ms < ?");
+        let query = Query::new("SELECT id FROM tasks WHERE state = 'revealing' AND reveal_by_ms < ?");
         self.all(query.bind(int(now_ms)), |row| bytes(row, "id").map(TaskId)).await
     }
 
@@ -270,7 +271,7 @@ impl Tx {
         state: TaskState,
         reveal_by_ms: Option<u64>,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE tasks SET state = ?, reveal_by_ms = ?, reason = '' WHERE id = ?");
+        let query = Query::new("UPDATE tasks SET state = ?, reveal_by_ms = ?, reason = '' WHERE id = ?");
         self.run(query.bind(state.word()).bind(reveal_by_ms.map(int)).bind(&id.0[..])).await.map(drop)
     }
 
@@ -279,7 +280,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_task_wanted(&mut self, id: &TaskId, wanted: u32) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE tasks SET wanted = ? WHERE id = ?");
+        let query = Query::new("UPDATE tasks SET wanted = ? WHERE id = ?");
         self.run(query.bind(wanted).bind(&id.0[..])).await.map(drop)
     }
 
@@ -288,7 +289,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_task_check(&mut self, id: &TaskId, check: Check, wanted: u32) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE tasks SET check_state = ?, check_day = ?, wanted = ? WHERE id = ?");
+        let query = Query::new("UPDATE tasks SET check_state = ?, check_day = ?, wanted = ? WHERE id = ?");
         let query = query.bind(check.state.word()).bind(int(check.day)).bind(wanted);
         self.run(query.bind(&id.0[..])).await.map(drop)
     }
@@ -298,7 +299,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn task_counts(&mut self, job: &JobId) -> Result<Vec<TaskCount>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT state, COALESCE(cause = 'exited' AND exit_code = 0, 0) AS well, COUNT(*) AS count
              FROM tasks WHERE job = ? GROUP BY state, well",
         );
@@ -322,7 +323,7 @@ impl Tx {
         job: &JobId,
         failed: bool,
     ) -> Result<Option<Task>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT * FROM tasks WHERE job = ? AND reason != '' AND (state = 'failed') = ? ORDER BY place LIMIT 1",
         );
         self.one(query.bind(&job.0[..]).bind(failed), task).await
@@ -333,7 +334,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_task_class(&mut self, id: &TaskId, class: Class) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE tasks SET class = ? WHERE id = ?");
+        let query = Query::new("UPDATE tasks SET class = ? WHERE id = ?");
         self.run(query.bind(class_number(class)).bind(&id.0[..])).await.map(drop)
     }
 
@@ -342,7 +343,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn clear_task_class(&mut self, id: &TaskId) -> Result<(), StoreError> {
-        self.run(sqlx::query("UPDATE tasks SET class = NULL WHERE id = ?").bind(&id.0[..])).await.map(drop)
+        self.run(Query::new("UPDATE tasks SET class = NULL WHERE id = ?").bind(&id.0[..])).await.map(drop)
     }
 
     /// Waits with a task's next replica.
@@ -350,7 +351,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn delay_task(&mut self, id: &TaskId, not_before_ms: u64) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE tasks SET not_before_ms = ? WHERE id = ?");
+        let query = Query::new("UPDATE tasks SET not_before_ms = ? WHERE id = ?");
         self.run(query.bind(int(not_before_ms)).bind(&id.0[..])).await.map(drop)
     }
 
@@ -359,7 +360,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn count_attempt(&mut self, id: &TaskId, not_before_ms: u64) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE tasks SET attempts = attempts + 1, not_before_ms = ? WHERE id = ?");
+        let query = Query::new("UPDATE tasks SET attempts = attempts + 1, not_before_ms = ? WHERE id = ?");
         self.run(query.bind(int(not_before_ms)).bind(&id.0[..])).await.map(drop)
     }
 
@@ -368,7 +369,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_task_reason(&mut self, id: &TaskId, reason: &str) -> Result<(), StoreError> {
-        let query = sqlx::query("UPDATE tasks SET reason = ? WHERE id = ? AND reason != ?");
+        let query = Query::new("UPDATE tasks SET reason = ? WHERE id = ? AND reason != ?");
         self.run(query.bind(reason).bind(&id.0[..]).bind(reason)).await.map(drop)
     }
 
@@ -384,7 +385,7 @@ impl Tx {
         reason: &str,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE tasks SET state = ?, root = ?, manifest = ?, cause = ?, exit_code = ?, reason = ?, ended_ms = ?,
                 reveal_by_ms = NULL WHERE id = ?",
         );

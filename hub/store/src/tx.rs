@@ -1,18 +1,18 @@
 //! A transaction in progress. What can be done in it is told by the files of each subject.
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use rusqlite::{Connection, Row, ffi};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::sql::Query;
 
 /// A transaction (or, for readers, a snapshot).
 #[derive(Debug)]
 pub struct Tx {
-    pub(crate) connection: SqliteConnection,
+    pub(crate) connection: Connection,
     /// Why the database may have ended the transaction by itself. From then on every statement would be a
     /// transaction of its own, so none is run any more, whatever the work makes of the error.
     pub(crate) trouble: Option<StoreError>,
 }
-
-/// A query with its arguments.
-pub(crate) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
 /// Why the store failed. After any of these nothing of the transaction has happened.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -24,17 +24,17 @@ pub enum StoreError {
         path: String,
         /// What the database says.
         #[source]
-        source: std::sync::Arc<sqlx::Error>,
+        source: std::sync::Arc<rusqlite::Error>,
     },
     /// The store was written by a newer program, or its migration failed.
     #[error("the store cannot be brought to this program's version; was it written by a newer one?")]
-    Migrate(#[source] std::sync::Arc<sqlx::migrate::MigrateError>),
+    Migrate(#[source] std::sync::Arc<rusqlite_migration::Error>),
     /// The disk has no room left: nothing was written, and nothing is acknowledged.
     #[error("the disk that holds the store is full; free some room, nothing was lost")]
     Full,
     /// The database failed.
     #[error("the store failed")]
-    Sql(#[source] std::sync::Arc<sqlx::Error>),
+    Sql(#[source] std::sync::Arc<rusqlite::Error>),
     /// A value in the store is impossible.
     #[error("the store holds an impossible value in column `{name}`; restore it from a backup")]
     Column {
@@ -53,65 +53,93 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn sql(error: sqlx::Error) -> Self {
-        // SQLITE_FULL; and SQLITE_IOERR_SHMSIZE, where the index of the write-ahead log cannot grow.
+    pub(crate) fn sql(error: rusqlite::Error) -> Self {
+        // And where the index of the write-ahead log cannot grow.
         let full = error
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::code)
-            .is_some_and(|code| matches!(&*code, "13" | "4874"));
+            .sqlite_error()
+            .is_some_and(|error| matches!(error.extended_code, ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE));
         if full { Self::Full } else { Self::Sql(std::sync::Arc::new(error)) }
     }
 }
 
 impl Tx {
-    pub(crate) const fn new(connection: SqliteConnection) -> Self {
+    pub(crate) const fn new(connection: Connection) -> Self {
         Self { connection, trouble: None }
     }
 
-    fn check(&self) -> Result<(), StoreError> {
-        self.trouble.clone().map_or(Ok(()), Err)
-    }
-
-    fn note(&mut self, error: sqlx::Error) -> StoreError {
-        let error = StoreError::sql(error);
-        self.trouble = Some(error.clone());
-        error
+    /// What is done with the database, unless it has failed before in this transaction.
+    fn attempt<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if let Some(trouble) = &self.trouble {
+            return Err(trouble.clone());
+        }
+        let done = work(&self.connection);
+        // What stands in a column is the store's trouble, not the database's: the statement was run.
+        if let Err(error @ (StoreError::Sql(_) | StoreError::Full)) = &done {
+            self.trouble = Some(error.clone());
+        }
+        done
     }
 
     /// Runs a statement and returns how many rows it changed.
     pub(crate) async fn run(&mut self, query: Query<'_>) -> Result<u64, StoreError> {
-        self.check()?;
-        match query.execute(&mut self.connection).await {
-            Ok(done) => Ok(done.rows_affected()),
-            Err(error) => Err(self.note(error)),
-        }
+        self.attempt(|connection| {
+            let mut statement = connection.prepare_cached(&query.sql).map_err(StoreError::sql)?;
+            bind(&mut statement, &query)?;
+            let changed = statement.raw_execute().map_err(StoreError::sql)?;
+            Ok(changed as u64)
+        })
     }
 
     /// Reads at most one row.
     pub(crate) async fn one<T>(
         &mut self,
         query: Query<'_>,
-        read: impl FnOnce(&SqliteRow) -> Result<T, StoreError>,
+        read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        self.check()?;
-        let row = match query.fetch_optional(&mut self.connection).await {
-            Ok(row) => row,
-            Err(error) => return Err(self.note(error)),
-        };
-        row.as_ref().map(read).transpose()
+        self.attempt(|connection| {
+            let mut statement = connection.prepare_cached(&query.sql).map_err(StoreError::sql)?;
+            bind(&mut statement, &query)?;
+            let mut rows = statement.raw_query();
+            rows.next().map_err(StoreError::sql)?.map(read).transpose()
+        })
     }
 
     /// Reads all rows.
     pub(crate) async fn all<T>(
         &mut self,
         query: Query<'_>,
-        read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
+        read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        self.check()?;
-        let rows = match query.fetch_all(&mut self.connection).await {
-            Ok(rows) => rows,
-            Err(error) => return Err(self.note(error)),
-        };
-        rows.iter().map(read).collect()
+        self.attempt(|connection| {
+            let mut statement = connection.prepare_cached(&query.sql).map_err(StoreError::sql)?;
+            bind(&mut statement, &query)?;
+            aside(|| {
+                let mut rows = statement.raw_query();
+                let mut all = Vec::new();
+                while let Some(row) = rows.next().map_err(StoreError::sql)? {
+                    all.push(read(row)?);
+                }
+                Ok(all)
+            })
+        })
+    }
+}
+
+fn bind(statement: &mut rusqlite::Statement<'_>, query: &Query<'_>) -> Result<(), StoreError> {
+    for (place, value) in (1..).zip(&query.values) {
+        statement.raw_bind_parameter(place, &value.0).map_err(StoreError::sql)?;
+    }
+    Ok(())
+}
+
+/// Nobody knows how many rows there are: whatever else waits for this thread of the runtime goes to another one meanwhile.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // The writer's own thread, or a runtime that has one.
+        _ => work(),
     }
 }

@@ -1,12 +1,13 @@
 //! People who may use the hub, and what they may do. Access tokens are kept as hashes only.
 
 use sosna_protocol::Hash;
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
     column::{int, integer, text, word, words},
+    sql::Query,
 };
+use rusqlite::Row;
 
 words! {
     /// What a person may do.
@@ -33,7 +34,7 @@ pub struct User {
     pub created_ms: u64,
 }
 
-fn user(row: &SqliteRow) -> Result<User, StoreError> {
+fn user(row: &Row<'_>) -> Result<User, StoreError> {
     Ok(User {
         name: text(row, "name")?,
         role: word(row, "role", Role::from_word)?,
@@ -47,7 +48,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn put_user(&mut self, user: &User, token_hash: &Hash) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO users (name, role, token_hash, created_ms) VALUES (?, ?, ?, ?)
              ON CONFLICT (name) DO UPDATE SET role = excluded.role, token_hash = excluded.token_hash",
         );
@@ -61,7 +62,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn remove_user(&mut self, name: &str) -> Result<bool, StoreError> {
-        Ok(self.run(sqlx::query("DELETE FROM users WHERE name = ?").bind(name)).await? > 0)
+        Ok(self.run(Query::new("DELETE FROM users WHERE name = ?").bind(name)).await? > 0)
     }
 
     /// Everybody, by name.
@@ -69,7 +70,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn users(&mut self) -> Result<Vec<User>, StoreError> {
-        self.all(sqlx::query("SELECT * FROM users ORDER BY name"), user).await
+        self.all(Query::new("SELECT * FROM users ORDER BY name"), user).await
     }
 
     /// A person by name.
@@ -77,7 +78,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn user(&mut self, name: &str) -> Result<Option<User>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM users WHERE name = ?").bind(name), user).await
+        self.one(Query::new("SELECT * FROM users WHERE name = ?").bind(name), user).await
     }
 
     /// Whose access token this is the hash of.
@@ -85,6 +86,6 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn user_by_token(&mut self, token_hash: &Hash) -> Result<Option<User>, StoreError> {
-        self.one(sqlx::query("SELECT * FROM users WHERE token_hash = ?").bind(&token_hash.0[..]), user).await
+        self.one(Query::new("SELECT * FROM users WHERE token_hash = ?").bind(&token_hash.0[..]), user).await
     }
 }

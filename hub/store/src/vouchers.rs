@@ -1,12 +1,13 @@
 //! Vouchers that were issued.
 
 use sosna_protocol::{Address, Amount, Hash, Signature, message::pay::Statement};
-use sqlx::sqlite::SqliteRow;
 
 use crate::{
     StoreError, Tx,
     column::{amount, bytes, int, integer, maybe_integer},
+    sql::Query,
 };
+use rusqlite::Row;
 
 /// A voucher that was issued to a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Owed {
     pub open: u64,
 }
 
-fn voucher(row: &SqliteRow) -> Result<StoredVoucher, StoreError> {
+fn voucher(row: &Row<'_>) -> Result<StoredVoucher, StoreError> {
     Ok(StoredVoucher {
         device: Address(bytes(row, "device")?),
         statement: Statement {
@@ -60,7 +61,7 @@ impl Tx {
         statement: &Statement,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO vouchers (device, cumulative, chain_id, wallet, receipts, signature, issued_ms)
              VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         );
@@ -80,7 +81,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn latest_voucher(&mut self, device: &Address) -> Result<Option<StoredVoucher>, StoreError> {
-        let query = sqlx::query("SELECT * FROM vouchers WHERE device = ? ORDER BY cumulative DESC LIMIT 1");
+        let query = Query::new("SELECT * FROM vouchers WHERE device = ? ORDER BY cumulative DESC LIMIT 1");
         self.one(query.bind(&device.0[..]), voucher).await
     }
 
@@ -89,7 +90,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn held(&mut self, device: &Address) -> Result<Amount, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT cumulative FROM vouchers WHERE device = ? AND held_ms IS NOT NULL
              ORDER BY cumulative DESC LIMIT 1",
         );
@@ -103,7 +104,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn unheld_vouchers(&mut self, device: &Address) -> Result<Vec<StoredVoucher>, StoreError> {
         let query =
-            sqlx::query("SELECT * FROM vouchers WHERE device = ? AND held_ms IS NULL ORDER BY cumulative");
+            Query::new("SELECT * FROM vouchers WHERE device = ? AND held_ms IS NULL ORDER BY cumulative");
         self.all(query.bind(&device.0[..]), voucher).await
     }
 
@@ -117,7 +118,7 @@ impl Tx {
         cumulative: Amount,
         now_ms: u64,
     ) -> Result<bool, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "UPDATE vouchers SET held_ms = ? WHERE device = ? AND cumulative <= ? AND held_ms IS NULL",
         );
         let query = query.bind(int(now_ms)).bind(&device.0[..]).bind(cumulative.to_be_bytes().to_vec());
@@ -129,7 +130,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn devices_owed(&mut self) -> Result<Vec<Owed>, StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "SELECT device, since_ms,
                 COALESCE((SELECT issued_ms FROM vouchers WHERE vouchers.device = owed.device
                     ORDER BY cumulative DESC LIMIT 1), 0) AS last_ms,

@@ -9,6 +9,7 @@ use sosna_protocol::{
 use crate::{
     StoreError, Tx,
     column::{bytes, int, integer},
+    sql::Query,
 };
 
 impl Tx {
@@ -18,7 +19,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn window(&mut self, device: &Address, kind: Kind) -> Result<Option<[u8; STORED]>, StoreError> {
-        let query = sqlx::query("SELECT state FROM windows WHERE device = ? AND kind = ?");
+        let query = Query::new("SELECT state FROM windows WHERE device = ? AND kind = ?");
         self.one(query.bind(&device.0[..]).bind(kind as i64), |row| bytes(row, "state")).await
     }
 
@@ -32,7 +33,7 @@ impl Tx {
         kind: Kind,
         state: [u8; STORED],
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO windows (device, kind, state) VALUES (?, ?, ?)
              ON CONFLICT (device, kind) DO UPDATE SET state = excluded.state",
         );
@@ -44,7 +45,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn positions(&mut self, device: &Address) -> Result<Vec<(Kind, Contiguous)>, StoreError> {
-        let query = sqlx::query("SELECT kind, state FROM windows WHERE device = ? AND kind IN (3, 4, 5)");
+        let query = Query::new("SELECT kind, state FROM windows WHERE device = ? AND kind IN (3, 4, 5)");
         self.all(query.bind(&device.0[..]), |row| {
             let wrong = || StoreError::Column { name: "state" };
             let kind = Kind::from_channel(integer(row, "kind")?).ok_or_else(wrong)?;
@@ -65,7 +66,7 @@ impl Tx {
         counter: u64,
         leaf: &Hash,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(
+        let query = Query::new(
             "INSERT INTO heard (device, kind, counter, leaf) VALUES (?, ?, ?, ?)
              ON CONFLICT (device, kind, counter) DO UPDATE SET leaf = excluded.leaf",
         );
@@ -76,7 +77,7 @@ impl Tx {
             return Ok(());
         }
         let oldest = int(counter.saturating_sub(sosna_protocol::window::WIDTH));
-        let query = sqlx::query("DELETE FROM heard WHERE device = ? AND kind = ? AND counter < ?");
+        let query = Query::new("DELETE FROM heard WHERE device = ? AND kind = ? AND counter < ?");
         self.run(query.bind(&device.0[..]).bind(kind as i64).bind(oldest)).await.map(drop)
     }
 
@@ -90,7 +91,7 @@ impl Tx {
         kind: Kind,
         counter: u64,
     ) -> Result<Option<Hash>, StoreError> {
-        let query = sqlx::query("SELECT leaf FROM heard WHERE device = ? AND kind = ? AND counter = ?");
+        let query = Query::new("SELECT leaf FROM heard WHERE device = ? AND kind = ? AND counter = ?");
         let query = query.bind(&device.0[..]).bind(kind as i64).bind(int(counter));
         self.one(query, |row| bytes(row, "leaf").map(Hash)).await
     }

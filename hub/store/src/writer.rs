@@ -1,5 +1,8 @@
 //! The one writer. It takes whatever has queued, runs it in one transaction with a savepoint for each piece of
 //! work, commits once, and only then answers. It never lingers for more: a linger of 2 ms halved the throughput.
+//!
+//! It is a thread of its own, on which works run from their first statement to their last: a statement is a call, and no
+//! message to another thread and back, which took longer than most statements do.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,13 +11,11 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{
-    Connection as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
-};
+use rusqlite::{Connection, OpenFlags, ffi};
+use rusqlite_migration::{M, Migrations};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, sql::Query};
 
 /// How many pieces of work share one commit at most: bounds what one flush may undo and how long it takes.
 const MOST_IN_ONE_COMMIT: usize = 1024;
@@ -59,13 +60,64 @@ struct Readers {
     idle: Mutex<Vec<Tx>>,
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(10))
+/// How the store came to be what it is; what has landed is never changed.
+const MIGRATIONS: &[M<'_>] = &[
+    M::up(include_str!("../migrations/0001_hub.sql")),
+    M::up(include_str!("../migrations/0002_ask_again.sql")),
+    M::up(include_str!("../migrations/0003_trust.sql")),
+    M::up(include_str!("../migrations/0004_content.sql")),
+    M::up(include_str!("../migrations/0005_uncovered.sql")),
+    M::up(include_str!("../migrations/0006_device_image.sql")),
+    M::up(include_str!("../migrations/0007_chain.sql")),
+    M::up(include_str!("../migrations/0008_deposits.sql")),
+    M::up(include_str!("../migrations/0009_boinc.sql")),
+    M::up(include_str!("../migrations/0010_time.sql")),
+];
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    // Each connection is used by one thread at a time.
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    // More than there are statements.
+    connection.set_prepared_statement_cache_capacity(256);
+    Ok(connection)
+}
+
+/// The connection that writes, on a store that is brought to this program's version.
+fn writer(path: &Path) -> Result<Connection, StoreError> {
+    let failed = |source| StoreError::Open { path: path.display().to_string(), source: Arc::new(source) };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let mut connection = connect(path, flags).map_err(failed)?;
+    let setting = |name: &str, value: &str| {
+        connection.pragma_update_and_check(None, name, value, |_| Ok(())).map_err(failed)
+    };
+    setting("journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    adopt(&connection).map_err(failed)?;
+    Migrations::from_slice(MIGRATIONS)
+        .to_latest(&mut connection)
+        .map_err(|source| StoreError::Migrate(Arc::new(source)))?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+    Ok(connection)
+}
+
+/// A store of before `user_version` was used counted its migrations in a table.
+fn adopt(connection: &Connection) -> rusqlite::Result<()> {
+    const TABLE: &str = "_sqlx_migrations";
+    if connection.table_exists(None, TABLE)? {
+        let done: i64 =
+            connection
+                .query_row(&format!("SELECT COUNT(*) FROM {TABLE} WHERE success"), [], |row| row.get(0))?;
+        // Both or neither.
+        connection
+            .execute_batch(&format!("BEGIN; PRAGMA user_version = {done}; DROP TABLE {TABLE}; COMMIT"))?;
+    }
+    Ok(())
+}
+
+/// A connection that reads.
+pub(crate) fn reader(path: &Path) -> rusqlite::Result<Tx> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map(Tx::new)
 }
 
 // === impl Store ===
@@ -76,21 +128,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Open`] and [`StoreError::Migrate`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Open { path: path.display().to_string(), source: Arc::new(source) };
-        let mut connection =
-            SqliteConnection::connect_with(&options(path).create_if_missing(true)).await.map_err(failed)?;
-        sqlx::migrate!("./migrations")
-            .run(&mut connection)
-            .await
-            .map_err(|source| StoreError::Migrate(Arc::new(source)))?;
-        let mut idle = Vec::with_capacity(READERS);
-        for _ in 0..READERS {
-            let connection =
-                SqliteConnection::connect_with(&options(path).read_only(true)).await.map_err(failed)?;
-            idle.push(Tx::new(connection));
-        }
+        let file = path.to_owned();
+        let opening = tokio::task::spawn_blocking(move || {
+            let writer = writer(&file)?;
+            let idle = std::iter::repeat_with(|| reader(&file)).take(READERS).collect::<Result<Vec<_>, _>>();
+            Ok::<_, StoreError>((writer, idle.map_err(StoreError::sql)?))
+        });
+        let (writer, idle) = opening.await.unwrap_or(Err(StoreError::Closed))?;
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write_all(Tx::new(connection), queue));
+        let thread = std::thread::Builder::new().name("store".into());
+        thread
+            .spawn(move || futures_executor::block_on(write_all(Tx::new(writer), queue)))
+            .map_err(|_| StoreError::Closed)?;
         let readers = Arc::new(Readers { free: Semaphore::new(READERS), idle: Mutex::new(idle) });
         Ok(Self { path: Arc::new(path.to_owned()), jobs, readers })
     }
@@ -149,17 +198,12 @@ impl Store {
         let mut tx = match taken {
             Some(tx) => tx,
             // A reader that was cancelled half-way has taken its connection with it.
-            None => {
-                let connection = SqliteConnection::connect_with(&options(&self.path).read_only(true))
-                    .await
-                    .map_err(StoreError::sql)?;
-                Tx::new(connection)
-            }
+            None => reader(&self.path).map_err(StoreError::sql)?,
         };
-        tx.run(sqlx::query("BEGIN")).await?;
+        tx.run(Query::new("BEGIN")).await?;
         let result = work(&mut tx).await;
         // A connection that had trouble, or cannot end its snapshot, is not used again.
-        if tx.run(sqlx::query("ROLLBACK")).await.is_ok() {
+        if tx.run(Query::new("ROLLBACK")).await.is_ok() {
             self.readers.idle.lock().await.push(tx);
         }
         result
@@ -171,7 +215,7 @@ async fn write_all(mut tx: Tx, mut queue: mpsc::Receiver<JobBox>) {
     while queue.recv_many(&mut waiting, MOST_IN_ONE_COMMIT).await > 0 {
         let mut outcomes = Vec::with_capacity(waiting.len());
         tx.trouble = None;
-        let mut state = tx.run(sqlx::query("BEGIN IMMEDIATE")).await.map(drop);
+        let mut state = tx.run(Query::new("BEGIN IMMEDIATE")).await.map(drop);
         for JobBox(job) in waiting.drain(..) {
             outcomes.push(match state.clone() {
                 Ok(()) => in_savepoint(&mut tx, job, &mut state).await,
@@ -180,8 +224,12 @@ async fn write_all(mut tx: Tx, mut queue: mpsc::Receiver<JobBox>) {
         }
         if state.is_ok() {
             state = match sosna_fault::point("hub-store/commit") {
-                Ok(()) => tx.run(sqlx::query("COMMIT")).await.map(drop),
-                Err(error) => Err(StoreError::sql(sqlx::Error::Io(error))),
+                Ok(()) => tx.run(Query::new("COMMIT")).await.map(drop),
+                // As the database would say it.
+                Err(error) => {
+                    let code = ffi::Error::new(ffi::SQLITE_IOERR);
+                    Err(StoreError::sql(rusqlite::Error::SqliteFailure(code, Some(error.to_string()))))
+                }
             };
         }
         sosna_fault::passed("hub-store/committed");
@@ -192,7 +240,7 @@ async fn write_all(mut tx: Tx, mut queue: mpsc::Receiver<JobBox>) {
             );
             tx.trouble = None;
             // Fails where the database has rolled back by itself.
-            let _ = tx.run(sqlx::query("ROLLBACK")).await;
+            let _ = tx.run(Query::new("ROLLBACK")).await;
         }
         for outcome in outcomes {
             // What failed by itself is told so, whatever became of the rest.
@@ -202,7 +250,7 @@ async fn write_all(mut tx: Tx, mut queue: mpsc::Receiver<JobBox>) {
 }
 
 async fn in_savepoint(tx: &mut Tx, job: Job, state: &mut Result<(), StoreError>) -> Outcome {
-    if let Err(error) = tx.run(sqlx::query("SAVEPOINT work")).await {
+    if let Err(error) = tx.run(Query::new("SAVEPOINT work")).await {
         *state = Err(error.clone());
         return job(Err(error)).await;
     }
@@ -210,14 +258,17 @@ async fn in_savepoint(tx: &mut Tx, job: Job, state: &mut Result<(), StoreError>)
     let trouble = tx.trouble.take();
     // Work that overlooked an error is not kept either.
     let keep = keep && trouble.is_none();
-    let ended = match keep {
-        // As a query it is prepared once.
-        true => sqlx::query("RELEASE work").execute(&mut tx.connection).await,
-        false => sqlx::raw_sql("ROLLBACK TO work; RELEASE work").execute(&mut tx.connection).await,
+    let undone = match keep {
+        true => Ok(0),
+        false => tx.run(Query::new("ROLLBACK TO work")).await,
+    };
+    let ended = match undone {
+        Ok(_) => tx.run(Query::new("RELEASE work")).await,
+        failed => failed,
     };
     if let Err(error) = ended {
         // After some errors (a full disk) the database has rolled everything back by itself.
-        *state = Err(trouble.clone().unwrap_or_else(|| StoreError::sql(error)));
+        *state = Err(trouble.clone().unwrap_or(error));
     }
     match trouble {
         None => Outcome { keep, answer },

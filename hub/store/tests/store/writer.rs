@@ -154,6 +154,37 @@ async fn a_store_is_reopened_and_keeps_its_counts() {
     assert_eq!(counts, (2, 1));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_counted_its_migrations_in_a_table_is_gone_on_with() {
+    let Bench { store, folder } = Bench::new().await;
+    let path = store.path().to_owned();
+    add_user(&store, "first".to_owned()).await.unwrap();
+    drop(store);
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let version = |file: &rusqlite::Connection| {
+        file.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let newest = version(&file);
+    let mut old =
+        "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, success BOOLEAN NOT NULL);".to_owned();
+    for number in 1..=newest {
+        old.push_str(&format!("INSERT INTO _sqlx_migrations VALUES ({number}, TRUE);"));
+    }
+    old.push_str("PRAGMA user_version = 0;");
+    file.execute_batch(&old).unwrap();
+    let again = Store::open(&path).await.unwrap();
+    assert_eq!(users(&again).await, ["first"]);
+    assert_eq!(version(&file), newest);
+    file.query_row("SELECT * FROM _sqlx_migrations", [], |_| Ok(())).unwrap_err();
+    drop(again);
+
+    // One of a newer program is left as it is.
+    file.execute_batch(&format!("PRAGMA user_version = {}", newest + 1)).unwrap();
+    assert!(matches!(Store::open(&path).await, Err(StoreError::Migrate(_))));
+    assert_eq!(version(&file), newest + 1);
+    drop(folder);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_copy_made_while_work_goes_on_is_whole() {
     let bench = Bench::new().await;
