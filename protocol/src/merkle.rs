@@ -132,31 +132,78 @@ pub fn root(domain: Domain, leaves: impl IntoIterator<Item = Hash>) -> Result<Ha
     builder.root()
 }
 
-/// The path of the leaf at `index`; `None` where there is no such leaf, or too many. Uses `leaves` as its
-/// working space and leaves it overwritten.
-#[must_use]
-pub fn path(leaves: &mut [Hash], index: usize) -> Option<Path> {
-    let mut level = leaves;
-    let mut index = index;
-    let mut path = Path::new();
-    if index >= level.len() || !u32::try_from(level.len()).is_ok_and(|count| count <= MAX_LEAVES) {
-        return None;
-    }
-    while level.len() > 1 {
-        if let Some(sibling) = level.get(index ^ 1) {
-            path.push(*sibling).ok()?;
+/// A whole tree, every level of it: paths are read, not computed, so that all of them take no longer than the tree.
+#[derive(Debug)]
+pub struct Tree<'s> {
+    nodes: &'s [Hash],
+    count: u32,
+}
+
+impl<'s> Tree<'s> {
+    /// How many hashes a tree of so many leaves has on all its levels.
+    #[must_use]
+    pub const fn nodes(leaves: usize) -> usize {
+        let (mut level, mut sum) = (leaves, leaves);
+        while level > 1 {
+            level = level.div_ceil(2);
+            sum += level;
         }
-        let above = level.len().div_ceil(2);
-        for place in 0..above {
-            level[place] = match level.get(2 * place + 1) {
-                Some(right) => node(&level[2 * place], right),
-                None => level[2 * place],
-            };
-        }
-        level = &mut level[..above];
-        index /= 2;
+        sum
     }
-    Some(path)
+
+    /// The tree over the first `count` hashes of `space`; those behind them are overwritten.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    ///
+    /// # Panics
+    /// Where `space` has no room for all [`Tree::nodes`].
+    pub fn over(space: &'s mut [Hash], count: usize) -> Result<Self, TreeError> {
+        let leaves =
+            u32::try_from(count).ok().filter(|count| *count <= MAX_LEAVES).ok_or(TreeError::TooMany)?;
+        if leaves == 0 {
+            return Err(TreeError::Empty);
+        }
+        assert!(space.len() >= Self::nodes(count), "a tree needs room for all its nodes");
+        let (mut from, mut width) = (0, count);
+        while width > 1 {
+            let (level, above) = space[from..].split_at_mut(width);
+            for (pair, place) in level.chunks(2).zip(above) {
+                *place = match pair {
+                    [left, right] => node(left, right),
+                    alone => alone[0],
+                };
+            }
+            from += width;
+            width = width.div_ceil(2);
+        }
+        Ok(Self { nodes: &space[..=from], count: leaves })
+    }
+
+    /// Its root.
+    #[must_use]
+    pub fn root(&self, domain: Domain) -> Hash {
+        domain.root(self.count, &self.nodes[self.nodes.len() - 1])
+    }
+
+    /// The path of the leaf at `index`; `None` where there is no such leaf.
+    #[must_use]
+    pub fn path(&self, index: usize) -> Option<Path> {
+        let (mut level, mut width, mut index) = (self.nodes, self.count as usize, index);
+        if index >= width {
+            return None;
+        }
+        let mut path = Path::new();
+        while width > 1 {
+            if let Some(sibling) = level[..width].get(index ^ 1) {
+                path.push(*sibling).ok()?;
+            }
+            level = &level[width..];
+            width = width.div_ceil(2);
+            index /= 2;
+        }
+        Some(path)
+    }
 }
 
 /// The root that a leaf at `index` of `count` leads to along `path`; `None` where the path has another length

@@ -6,7 +6,7 @@ use sosna_protocol::{
     envelope::{MAX_SEAL, Meta, Seal},
     frame::{self, MAX_FRAME},
     identity::Sign,
-    merkle::{self, Domain},
+    merkle::{Domain, MAX_LEAVES, Tree},
     message::Message,
 };
 
@@ -59,19 +59,20 @@ fn grow(write: impl Fn(&mut Writer<'_>) -> Result<(), EncodeError>) -> Result<Ve
 /// The signer's.
 ///
 /// # Panics
-/// Beyond [`merkle::MAX_LEAVES`] frames.
+/// Beyond [`MAX_LEAVES`] frames.
 pub fn batch<S: Sign + ?Sized>(signer: &S, frames: &[(Meta, Vec<u8>)]) -> Result<Vec<Vec<u8>>, S::Error> {
-    let leaves: Vec<Hash> = frames.iter().map(|(meta, body)| meta.leaf(body)).collect();
-    let Ok(root) = merkle::root(Domain::Batch, leaves.iter().copied()) else {
-        assert!(frames.is_empty(), "a batch has at most {} frames", merkle::MAX_LEAVES);
+    let mut nodes: Vec<Hash> = frames.iter().map(|(meta, body)| meta.leaf(body)).collect();
+    nodes.resize(Tree::nodes(frames.len()), Hash::ZERO);
+    let Ok(tree) = Tree::over(&mut nodes, frames.len()) else {
+        assert!(frames.is_empty(), "a batch has at most {MAX_LEAVES} frames");
         return Ok(Vec::new());
     };
-    let signature = signer.sign(&root)?;
+    let signature = signer.sign(&tree.root(Domain::Batch))?;
     let count = u32::try_from(frames.len()).expect("bounded by MAX_LEAVES");
     let sealed = (0..count).zip(frames).map(|(index, (meta, body))| {
         let place =
             usize::try_from(index).expect("u32 fits into usize on every platform with an operating system");
-        let path = merkle::path(&mut leaves.clone(), place).expect("the index is one of the leaves'");
+        let path = tree.path(place).expect("the index is one of the leaves'");
         let seal = Seal { meta: *meta, count, index, path, signature };
         let mut buffer = vec![0; body.len() + MAX_SEAL + 64];
         let mut writer = Writer::new(&mut buffer);

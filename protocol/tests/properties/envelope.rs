@@ -31,10 +31,11 @@ fn reason(frame: &[u8], audience: &Address, sender: &Address, now_ms: Option<u64
 
 /// One frame out of a batch.
 fn batched(hub: &Key, metas: &[Meta], bodies: &[Vec<u8>], place: usize) -> Seal {
-    let mut leaves: Vec<Hash> = metas.iter().zip(bodies).map(|(meta, body)| meta.leaf(body)).collect();
-    let root = merkle::root(merkle::Domain::Batch, leaves.iter().copied()).unwrap();
-    let Ok(signature) = hub.sign(&root);
-    let path = merkle::path(&mut leaves, place).unwrap();
+    let mut nodes: Vec<Hash> = metas.iter().zip(bodies).map(|(meta, body)| meta.leaf(body)).collect();
+    nodes.resize(merkle::Tree::nodes(metas.len()), Hash::ZERO);
+    let tree = merkle::Tree::over(&mut nodes, metas.len()).unwrap();
+    let Ok(signature) = hub.sign(&tree.root(merkle::Domain::Batch));
+    let path = tree.path(place).unwrap();
     Seal { meta: metas[place], count: metas.len() as u32, index: place as u32, path, signature }
 }
 

@@ -57,10 +57,13 @@ fn seals() {
     let bodies: Vec<[u8; 4]> = (0..5).map(|place| [0x03, 0x02, 0x91, place]).collect();
     let metas: Vec<Meta> = (0..5).map(|place| meta(&hub, &device, 100 + place)).collect();
     let leaves: Vec<Hash> = metas.iter().zip(&bodies).map(|(meta, body)| meta.leaf(body)).collect();
-    let root = merkle::root(merkle::Domain::Batch, leaves.iter().copied()).unwrap();
+    let mut space = leaves.clone();
+    space.resize(merkle::Tree::nodes(leaves.len()), Hash::ZERO);
+    let tree = merkle::Tree::over(&mut space, leaves.len()).unwrap();
+    let root = tree.root(merkle::Domain::Batch);
     let Ok(signature) = hub.sign(&root);
     for (place, (meta, body)) in metas.into_iter().zip(&bodies).enumerate() {
-        let path = merkle::path(&mut leaves.clone(), place).unwrap();
+        let path = tree.path(place).unwrap();
         let seal = Seal { meta, count: 5, index: u32::try_from(place).unwrap(), path, signature };
         let frame = sealed(&seal, body);
         let opened =
