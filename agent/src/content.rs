@@ -17,7 +17,7 @@ use reqwest::{
 use sosna_host::{
     content::{ContentError, ContentStore, Incoming},
     file::FileError,
-    manifest::ASSIGNMENT_HEADER,
+    manifest::{ASSIGNMENT_HEADER, WORTH_ASKING},
     tls::{self, TlsError},
 };
 use sosna_protocol::{Hash, identity::AssignmentId};
@@ -265,9 +265,11 @@ pub async fn upload(
 ) -> Result<(), TransferError> {
     let address = address(base, name);
     let own = assignment.to_string();
-    let head = client.head(&address).header(ASSIGNMENT_HEADER, &own).send();
-    if head.await.map_err(TransferError::Unreachable)?.status().is_success() {
-        return Ok(());
+    if length > WORTH_ASKING {
+        let head = client.head(&address).header(ASSIGNMENT_HEADER, &own).send();
+        if head.await.map_err(TransferError::Unreachable)?.status().is_success() {
+            return Ok(());
+        }
     }
     let request = client.put(&address).header(CONTENT_LENGTH, length).header(ASSIGNMENT_HEADER, &own);
     let request = match source {

@@ -13,6 +13,10 @@ pub const MAX_MANIFEST: u64 = 16 << 20;
 /// The HTTP header by which a device says for which assignment it stores content, or asks whether it has.
 pub const ASSIGNMENT_HEADER: &str = "sosna-assignment";
 
+/// Whether the hub's content store has something from an assignment already is asked first (`HEAD`) where it is longer, in
+/// bytes; less is brought sooner than asked for.
+pub const WORTH_ASKING: u64 = 64 * 1024;
+
 /// What a task left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

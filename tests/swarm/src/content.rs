@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Client, StatusCode, header::CONTENT_LENGTH, redirect::Policy};
 use rustls::ClientConfig;
-use sosna_host::manifest::ASSIGNMENT_HEADER;
+use sosna_host::manifest::{ASSIGNMENT_HEADER, WORTH_ASKING};
 use sosna_protocol::{Hash, hash::sha256, identity::AssignmentId};
 
 /// Why content could not be brought.
@@ -57,7 +57,9 @@ pub(crate) async fn bring(
 ) -> Result<bool, ContentError> {
     let name: Hash = sha256(piece);
     let (address, own) = (format!("{base}/sha256/{name}"), assignment.to_string());
-    if client.head(&address).header(ASSIGNMENT_HEADER, &own).send().await?.status().is_success() {
+    if piece.len() as u64 > WORTH_ASKING
+        && client.head(&address).header(ASSIGNMENT_HEADER, &own).send().await?.status().is_success()
+    {
         return Ok(true);
     }
     let put = client.put(&address).header(CONTENT_LENGTH, piece.len()).header(ASSIGNMENT_HEADER, &own);
