@@ -52,7 +52,7 @@ fn others_are_served_while_somebody_bears_down_on_the_listeners() {
     swarm.begin_times();
     let assaults: Vec<_> = Attack::ALL
         .iter()
-        .map(|attack| (*attack, runtime.block_on(Assault::start(*attack, &hostile, LINES)).unwrap()))
+        .map(|attack| (*attack, runtime.block_on(Assault::start(*attack, &hostile, LINES, 0)).unwrap()))
         .collect();
     // Meanwhile others come for the first time, and work is done.
     let newcomers = Settings {

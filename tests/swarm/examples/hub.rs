@@ -16,7 +16,10 @@ use std::{
 use serde_json::{Value, json};
 use sosna_host::token::JoinToken;
 use sosna_protocol::{hash::sha256, message::result::Judgement, resources::Arch};
-use sosna_swarm::{Figures, Population, Settings, Span, Swarm};
+use sosna_swarm::{
+    Figures, Population, Settings, Span, Swarm,
+    attack::{Assault, Attack},
+};
 use tokio::runtime::Runtime;
 
 /// From a few to as many as a hub promises to hold.
@@ -39,12 +42,21 @@ fn main() {
         bench.hold(&runtime, *crowd, idle, Some(crowd) == crowds.last());
     }
     bench.durable(&runtime);
+    bench.attacked(&runtime);
     bench.work(&runtime);
     bench.stop();
 }
 
 fn figure(metric: &str, value: f64, unit: &str) {
     let line = json!({ "metric": metric, "value": value, "unit": unit });
+    println!("{line}");
+    std::io::stdout().flush().unwrap();
+}
+
+/// A time of the hub's while something is done to it, beside the same in quiet.
+fn beside_quiet(metric: &str, (value, quiet): (f64, f64)) {
+    let line =
+        json!({ "metric": metric, "value": value, "unit": "ms", "peer": "in quiet", "peer_value": quiet });
     println!("{line}");
     std::io::stdout().flush().unwrap();
 }
@@ -128,17 +140,16 @@ impl Bench {
 
     /// Tokens of four owners, who are admitted.
     fn tokens(&self, uses: usize) -> Vec<JoinToken> {
-        ["a", "b", "c", "d"]
-            .map(|owner| {
-                let key = self.folder.path().join(format!("{owner}.key"));
-                let key = key.to_str().unwrap();
-                let address = self.sosna(&["owner", "key", "--key", key]);
-                let uses = uses.div_ceil(4).to_string();
-                let token = self.sosna(&["owner", "delegate", "--key", key, "--uses", &uses]);
-                self.sosna(&["owner", "admit", &address]);
-                token.parse().unwrap()
-            })
-            .to_vec()
+        ["a", "b", "c", "d"].map(|owner| self.token(owner, uses.div_ceil(4))).to_vec()
+    }
+
+    fn token(&self, owner: &str, uses: usize) -> JoinToken {
+        let key = self.folder.path().join(format!("{owner}.key"));
+        let key = key.to_str().unwrap();
+        let address = self.sosna(&["owner", "key", "--key", key]);
+        let token = self.sosna(&["owner", "delegate", "--key", key, "--uses", &uses.to_string()]);
+        self.sosna(&["owner", "admit", &address]);
+        token.parse().unwrap()
     }
 
     /// What of the hub is in memory, in MiB.
@@ -234,6 +245,56 @@ impl Bench {
         let times = after.times[&Span::Publish];
         figure("durable p50", times.p50_ms, "ms");
         figure("durable p99", times.p99_ms, "ms");
+        runtime.block_on(swarm.end());
+    }
+
+    /// How long twelve devices, each with one frame on its way, wait until it is on disk, while somebody bears down on the
+    /// hub's listeners: in each way, on eight lines, and in all ways at once. The attackers use the same processors.
+    fn attacked(&self, runtime: &Runtime) {
+        const DEVICES: usize = 12;
+        const LINES: usize = 8;
+        let population = Population { devices: DEVICES, seed: 12, ..Population::default() };
+        let settings =
+            Settings { verifies: false, chatter: 1, ..Settings::new(self.tokens(DEVICES), population) };
+        let swarm = self.swarm(runtime, settings);
+        self.until(runtime, &swarm, "everybody online", |figures| figures.online == DEVICES as u64);
+        let token = self.token("mallory", 2 * LINES * Attack::ALL.len());
+        let begin = |attack: Attack, round: u64| {
+            let began = Instant::now();
+            loop {
+                match runtime.block_on(Assault::start(attack, &token, LINES, round)) {
+                    Ok(assault) => break assault,
+                    // Strangers are let in so many a minute.
+                    Err(_) if began.elapsed() < Duration::from_secs(120) => sleep(Duration::from_secs(2)),
+                    Err(error) => panic!("{attack:?} cannot begin: {error:?}"),
+                }
+            }
+        };
+        let listen = || {
+            swarm.begin_times();
+            sleep(Duration::from_secs(5));
+            swarm.figures().times[&Span::Publish]
+        };
+        sleep(Duration::from_secs(2));
+        let quiet = listen();
+        figure("others' frames, in quiet: p50", quiet.p50_ms, "ms");
+        figure("others' frames, in quiet: p99", quiet.p99_ms, "ms");
+        let compare = |what: &str| {
+            let times = listen();
+            beside_quiet(&format!("others' frames, {what}: p50"), (times.p50_ms, quiet.p50_ms));
+            beside_quiet(&format!("others' frames, {what}: p99"), (times.p99_ms, quiet.p99_ms));
+        };
+        for attack in Attack::ALL {
+            let assault = begin(attack, 0);
+            compare(&format!("{attack:?}").to_lowercase());
+            runtime.block_on(assault.end());
+        }
+        let all = Attack::ALL.map(|attack| begin(attack, 1));
+        compare("all at once");
+        for assault in all {
+            runtime.block_on(assault.end());
+        }
+        assert_eq!(swarm.figures().online, DEVICES as u64, "nobody is thrown out");
         runtime.block_on(swarm.end());
     }
 

@@ -119,16 +119,24 @@ impl Attack {
 // === impl Assault ===
 
 impl Assault {
-    /// Attacks the token's hub on so many lines. The attackers are devices of their own, enrolled by the token, which must
-    /// have a use for each line: what they do then is what an enrolled device can do.
+    /// Attacks the token's hub on so many lines. The attackers are devices of their own, others for each `round`, enrolled by
+    /// the token, which must have a use for each line: what they do then is what an enrolled device can do.
     ///
     /// # Errors
     /// [`NotEnrolled`].
-    pub async fn start(attack: Attack, token: &JoinToken, lines: usize) -> Result<Self, NotEnrolled> {
+    pub async fn start(
+        attack: Attack,
+        token: &JoinToken,
+        lines: usize,
+        round: u64,
+    ) -> Result<Self, NotEnrolled> {
         let counts = Arc::new(Counts::default());
         let (stop, stopped) = watch::channel(false);
-        let population =
-            Population { devices: lines, seed: 0x0a77_ac00 + attack as u64, ..Population::default() };
+        let population = Population {
+            devices: lines,
+            seed: 0x0a77_ac00 + attack as u64 + (round << 32),
+            ..Population::default()
+        };
         let mut all = JoinSet::new();
         for index in 0..lines {
             let mut profile = population.profile(index);

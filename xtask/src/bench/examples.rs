@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::process::{Command, Stdio};
 
-use super::{BenchError, Measured, cargo};
+use super::{BenchError, Measured, cargo, curves};
 use crate::dist::{self, Architecture};
 use crate::exec;
 use crate::live::Line;
@@ -34,7 +34,14 @@ pub(super) fn hub(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn Err
     command.args(["build", "--release", "--package", "sosna-hub", "--package", "sosna", "--bins"]);
     cargo(tree, line, "hub", &mut command)?;
     build(tree, line, "sosna-swarm", "hub")?;
-    run(tree, line, &mut example(tree, "hub"))
+    let figures = run(tree, line, &mut example(tree, "hub"))?;
+    let folder = tree.target().join("bench");
+    std::fs::create_dir_all(&folder)?;
+    let plot = folder.join("hub.svg");
+    if curves::draw(&figures, &plot)? {
+        line.step(&format!("curves: {}", plot.display()));
+    }
+    Ok(figures)
 }
 
 /// Whole machines: everything but them is compiled as for the tests.

@@ -3,6 +3,7 @@
 
 mod agent;
 mod containers;
+mod curves;
 mod examples;
 mod figure;
 mod promises;
