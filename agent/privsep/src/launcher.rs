@@ -17,7 +17,8 @@ use tokio::io::{AsyncReadExt as _, Interest, unix::AsyncFd};
 
 use crate::wire::{self, Order, STATUS_BYTES};
 
-/// Has a monitor start helpers. When its last copy goes, the monitor does.
+/// Has a monitor start helpers. When its last copy goes, nobody can ask any more: a monitor [beside](crate::Monitor::beside)
+/// its caller ends then, another one when its caller has.
 #[derive(Debug, Clone)]
 pub struct Launcher(Arc<Inner>);
 

@@ -15,7 +15,10 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{AddressFamily, SockFlag, SockType, socketpair},
+    sys::{
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+        socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair},
+    },
     unistd::{ForkResult, Pid, fork, setsid},
 };
 
@@ -166,6 +169,8 @@ impl Monitor {
         let mut running: Vec<Running> = Vec::new();
         let mut is_open = true;
         let (mut is_gone, mut rests) = (false, false);
+        // A process of its own has these for itself.
+        let impatience = || caller.map(|_| Impatience::begin());
         while !is_gone && (caller.is_some() || is_open || !running.is_empty()) {
             // Within another process, its pages are not this thread's to let go of.
             let patience = if rests || caller.is_none() { PollTimeout::NONE } else { QUIET.into() };
@@ -175,6 +180,7 @@ impl Monitor {
                 continue;
             };
             rests = false;
+            let _impatient = impatience();
             let Seen { order, gone, ended, given_up } = seen;
             for place in given_up {
                 // It may have ended meanwhile.
@@ -200,11 +206,15 @@ impl Monitor {
                 }
             }
             if !is_open {
+                // Whoever could still ask hears that nobody listens.
+                let _ = shutdown(orders.as_raw_fd(), Shutdown::Both);
                 for helper in running.iter_mut().filter(|helper| helper.ends_with_caller) {
                     let _ = helper.child.kill();
                 }
             }
         }
+        let _impatient = impatience();
+        drop(running);
     }
 
     /// Starts what is asked for; none, and told, where that cannot be.
@@ -237,6 +247,36 @@ impl Monitor {
             }
         }
     }
+}
+
+/// While it lives no system call waits for long. The last close of a socket whose other side takes nothing waits for as
+/// long as whoever made it wished (`SO_LINGER`, socket(7)), until a signal comes; and descriptors come with orders.
+struct Impatience;
+
+impl Impatience {
+    fn begin() -> Self {
+        extern "C" fn nothing(_: libc::c_int) {}
+        let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handler does nothing.
+        let _ = unsafe { sigaction(Signal::SIGALRM, &action) };
+        let _ = SigSet::from(Signal::SIGALRM).thread_unblock();
+        every(20_000);
+        Self
+    }
+}
+
+impl Drop for Impatience {
+    fn drop(&mut self) {
+        every(0);
+    }
+}
+
+/// Has SIGALRM come again and again; never, for zero microseconds.
+fn every(microseconds: libc::suseconds_t) {
+    let time = libc::timeval { tv_sec: 0, tv_usec: microseconds };
+    let timer = libc::itimerval { it_interval: time, it_value: time };
+    // SAFETY: the timer is read, and nothing is written.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
 }
 
 /// What there is to do.

@@ -7,11 +7,8 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::{ForkResult, Gid, Pid, Uid, fork, setgroups, setresgid, setresuid},
+    sys::signal::{Signal, kill},
+    unistd::{Pid, Uid, setresuid},
 };
 
 use crate::owner::User;
@@ -24,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Needs root, and a process with one thread. Blocks, at most two seconds.
 ///
 /// # Errors
-/// When that user cannot be become; `TimedOut` when some do not end.
+/// When that user cannot be become for a moment, and then nobody was killed; `TimedOut` when some do not end.
 pub fn end_all_of(user: User) -> io::Result<()> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -39,57 +36,38 @@ pub fn end_all_of(user: User) -> io::Result<()> {
     }
 }
 
-fn kill_all(user: User) -> io::Result<()> {
-    // SAFETY: there is one thread, and the child makes a few system calls and leaves.
-    match unsafe { fork() }? {
-        ForkResult::Child => {
-            let killed = become_killer(user).and_then(|()| kill(Pid::from_raw(-1), Signal::SIGKILL));
-            let code = match killed {
-                // That there is nobody else at all.
-                Ok(()) | Err(Errno::ESRCH) => 0,
-                Err(errno) => errno as i32,
-            };
-            // SAFETY: leaves without running anything of the parent's.
-            unsafe { libc::_exit(code) }
-        }
-        ForkResult::Parent { child } => loop {
-            match waitpid(child, None) {
-                Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
-                Ok(WaitStatus::Exited(_, code)) => return Err(io::Error::from_raw_os_error(code)),
-                // Somebody of that user was faster; they are seen, and it is tried again.
-                Ok(WaitStatus::Signaled(..)) => return Ok(()),
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        },
+/// Who may kill is told by the real and the effective user, who may be killed by the real and the saved one (kill(2)): for
+/// a moment this process may kill what is `user`'s and nothing else, and none of these may kill or stop it. It is not done
+/// in a child, for which there may be no room.
+fn kill_all(User(id): User) -> nix::Result<()> {
+    /// Nobody has it; the number after it stands for no user at all.
+    const NOBODY: Uid = Uid::from_raw(u32::MAX - 1);
+    let root = Uid::from_raw(0);
+    setresuid(NOBODY, Uid::from_raw(id), root)?;
+    let killed = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    // What is saved can always be gone back to, and the capabilities with it (capabilities(7)).
+    setresuid(root, root, root)?;
+    match killed {
+        // That there is nobody else at all.
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        failed => failed,
     }
 }
 
 /// Whether any of them can still do anything: what is dead and not yet waited for cannot.
 fn lives_any(User(id): User) -> io::Result<bool> {
     for entry in fs::read_dir("/proc")? {
-        let Ok(status) = fs::read_to_string(entry?.path().join("status")) else { continue };
-        let field = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.split_whitespace().next().map(str::to_owned))
-        };
-        let is_dead = field("State:").is_some_and(|state| matches!(state.as_str(), "Z" | "X"));
-        if !is_dead && field("Uid:").and_then(|uid| uid.parse().ok()) == Some(id) {
+        // A process's name may be anything.
+        let Ok(status) = fs::read(entry?.path().join("status")) else { continue };
+        let status = String::from_utf8_lossy(&status);
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+        let number = |name: &str| field(name).and_then(|text| text.parse::<u32>().ok());
+        // Its first thread may have ended, and others not.
+        let is_dead = matches!(field("State:"), Some("Z" | "X")) && number("Threads:").is_none_or(|n| n <= 1);
+        if !is_dead && number("Uid:") == Some(id) {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-/// May kill what is `user`'s and nothing else, and none of these may kill it: who may be killed is told by the real and
-/// the saved user, who may kill by the real and the effective one (kill(2)).
-fn become_killer(User(id): User) -> nix::Result<()> {
-    /// Nobody has it; the last one, and no user at all, is beside it.
-    const NOBODY: Uid = Uid::from_raw(u32::MAX - 1);
-    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-    setgroups(&[])?;
-    setresgid(gid, gid, gid)?;
-    // Where that number is not mapped, it can be killed as well.
-    setresuid(NOBODY, uid, NOBODY).or_else(|_| setresuid(uid, uid, uid))
 }

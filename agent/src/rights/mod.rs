@@ -111,7 +111,7 @@ pub fn prepare(options: Options) -> Result<Prepared, AgentError> {
     let labels = system.labels();
 
     let state = state_folder(&config, &keys.device())?;
-    let (user, stays) = user_for([&data, &state], &keys.device())?;
+    let (user, stays) = alone(user_for([&data, &state], &keys.device())?)?;
     let images = sosna_layers::Prepared::new(&data.join("images"), user, None)?;
     let mut settings = RuntimeConfig::new(data.join("containers"), state.clone());
     settings.uid_base = match config.containers.uid_base {
@@ -123,8 +123,6 @@ pub fn prepare(options: Options) -> Result<Prepared, AgentError> {
     settings.sources = Some(Sources { layers: images.layers(), inputs: data.join("content") });
     let containers = sosna_runtime::Prepared::new(settings)?;
     if let Some(user) = user {
-        // Nobody of this user is to have what is handed over but the agent that starts now.
-        end_all_of(user).map_err(|source| AgentError::LeftBehind { user: user.0, source })?;
         hand_over(&data, &state, user).map_err(FileError::of("hand over", &data))?;
     }
     system.make_told(user)?;
@@ -161,6 +159,21 @@ impl Prepared {
         // Little of what it took to get here is needed again.
         drop_code_pages();
         Ok(Started { laid, launcher, walls, missing })
+    }
+}
+
+/// Nobody of the agent's user is to have what is handed over but the agent that starts now: another one of the same key, in
+/// a copy of the folder, is ended too.
+fn alone(
+    (user, stays): (Option<User>, Option<String>),
+) -> Result<(Option<User>, Option<String>), AgentError> {
+    let Some(user) = user else { return Ok((None, stays)) };
+    match end_all_of(user) {
+        Ok(()) => Ok((Some(user), stays)),
+        Err(source) if source.kind() == io::ErrorKind::TimedOut => {
+            Err(AgentError::LeftBehind { user: user.0, source })
+        }
+        Err(error) => Ok((None, Some(format!("user {} cannot be become: {error}", user.0)))),
     }
 }
 

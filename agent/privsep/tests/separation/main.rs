@@ -8,12 +8,14 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::{self, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _, unix::net::UnixStream},
     path::Path,
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use sosna_privsep::{Charge, Confinement, Helper, Launcher, Monitor, Streams, User, confine, give};
 
 const HELPER: &str = "sosna-test-helper";
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
     }
     let arguments: Vec<String> = arguments.map(|a| a.into_string().unwrap()).collect();
     match arguments.first().map(String::as_str) {
-        Some("as-caller") => return caller(Path::new(&arguments[1])),
+        Some("as-caller") => return caller(Path::new(&arguments[1]), &arguments[2]),
         Some("try") => return tries::run(&arguments[1..]),
         _ => {}
     }
@@ -128,7 +130,7 @@ fn orders() {
 }
 
 /// A caller with a monitor of its own: starts helpers, leaves a process behind, says so, and waits to be killed.
-fn caller(folder: &Path) -> ExitCode {
+fn caller(folder: &Path, peer: &str) -> ExitCode {
     let lock = File::create(folder.join("lock")).unwrap();
     lock.try_lock().unwrap();
     let user = nix::unistd::geteuid().is_root().then_some(LEFT);
@@ -139,6 +141,7 @@ fn caller(folder: &Path) -> ExitCode {
         // With the launcher, and all else that is open.
         return leave_behind(&folder.join("left"), user);
     }
+    hand_over_what_waits(&launcher, peer);
     let file = |name: &str| folder.join(name).display().to_string();
     let _tied = launcher.start("sleep", &file("tied"), Streams::default()).unwrap();
     let dropped = launcher.start("sleep", &file("dropped"), Streams::default()).unwrap();
@@ -159,6 +162,27 @@ fn caller(folder: &Path) -> ExitCode {
     println!("lived");
     let _ = io::stdin().read_to_end(&mut Vec::new());
     ExitCode::SUCCESS
+}
+
+/// Sends what is no order, each time with a socket whose last close, which is the monitor's, waits for somebody who never
+/// reads.
+fn hand_over_what_waits(launcher: &Launcher, peer: &str) {
+    for _ in 0..20 {
+        let mut socket = TcpStream::connect(peer).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        while socket.write(&[0; 1 << 16]).is_ok() {}
+        socket.set_nonblocking(false).unwrap();
+        let linger = libc::linger { l_onoff: 1, l_linger: 600 };
+        setsockopt(&socket, sockopt::Linger, &linger).unwrap();
+        // In a child, which may wait itself, until this process's copy is gone.
+        // SAFETY: there is one thread.
+        if let nix::unistd::ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
+            std::thread::sleep(Duration::from_millis(50));
+            let streams = Streams { stdin: Some(socket.into()), ..Streams::default() };
+            launcher.start("echo", "a\0b", streams).unwrap();
+            std::process::exit(0);
+        }
+    }
 }
 
 /// A process that wants to stay, and that kills whoever of its user comes to end it once the caller is gone.
@@ -198,9 +222,12 @@ fn until(mut done: impl FnMut() -> bool) {
 
 fn ends() {
     let folder = tempfile::tempdir().unwrap();
+    // Nobody is let in, and nothing is read.
+    let peer = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut caller = Command::new(std::env::current_exe().unwrap())
         .arg("as-caller")
         .arg(folder.path())
+        .arg(peer.local_addr().unwrap().to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -217,9 +244,9 @@ fn ends() {
     let monitor = children.split(' ').next().unwrap().to_owned();
     let lock = File::options().write(true).open(folder.path().join("lock")).unwrap();
     lock.try_lock().unwrap_err();
-    // Its monitor has no descriptor of the caller's but standard ones, its socket, the program, the lock and the caller.
-    let open = fs::read_dir(format!("/proc/{monitor}/fd")).unwrap().count();
-    assert!(open <= 3 + 4 + 3 * 2, "{open} descriptors");
+    // Its monitor keeps no descriptor of the caller's but standard ones, its socket, the program, the lock and the caller;
+    // those of an order that was none go one by one.
+    until(|| fs::read_dir(format!("/proc/{monitor}/fd")).unwrap().count() <= 3 + 4 + 3 * 2);
     caller.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     let mut said = [0; 6];
     caller.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
