@@ -98,7 +98,7 @@ impl Tx {
                 WHERE job_content.sha256 = held.sha256 AND jobs.buyer = held.person AND jobs.ended_ms IS NULL))",
         );
         let query = query.bind(int(least)).bind(person).bind(assignment);
-        let unused = self.one(query, |row| {
+        let unused = self.sum(query, |row| {
             Ok(Unused {
                 pieces: integer(row, "pieces")?,
                 bytes: integer(row, "bytes")?,

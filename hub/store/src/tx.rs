@@ -93,18 +93,22 @@ impl Tx {
         })
     }
 
-    /// Reads at most one row.
+    /// Reads at most one row, which is found at once.
     pub(crate) async fn one<T>(
         &mut self,
         query: Query<'_>,
         read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        self.attempt(|connection| {
-            let mut statement = connection.prepare_cached(&query.sql).map_err(StoreError::sql)?;
-            bind(&mut statement, &query)?;
-            let mut rows = statement.raw_query();
-            rows.next().map_err(StoreError::sql)?.map(read).transpose()
-        })
+        self.attempt(|connection| first(connection, &query, read))
+    }
+
+    /// Reads one row that is made of many.
+    pub(crate) async fn sum<T>(
+        &mut self,
+        query: Query<'_>,
+        read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.attempt(|connection| aside(|| first(connection, &query, read)))
     }
 
     /// Reads all rows.
@@ -126,6 +130,17 @@ impl Tx {
             })
         })
     }
+}
+
+fn first<T>(
+    connection: &Connection,
+    query: &Query<'_>,
+    read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    let mut statement = connection.prepare_cached(&query.sql).map_err(StoreError::sql)?;
+    bind(&mut statement, query)?;
+    let mut rows = statement.raw_query();
+    rows.next().map_err(StoreError::sql)?.map(read).transpose()
 }
 
 fn bind(statement: &mut rusqlite::Statement<'_>, query: &Query<'_>) -> Result<(), StoreError> {
