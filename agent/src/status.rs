@@ -319,6 +319,9 @@ fn checksummed(address: &Address) -> String {
 /// Longer reports are none: the agent has no rights, and the first program of a device asks for one.
 const REPORT_BYTES: u64 = 8 << 20;
 
+/// How long an answer may take.
+const ANSWERING: Duration = Duration::from_secs(10);
+
 /// How long an agent that starts may take until it answers.
 const STARTING: Duration = Duration::from_secs(5);
 
@@ -367,10 +370,33 @@ pub fn ask(data: &Path) -> Result<Report, StatusError> {
 pub fn ask_running(data: &Path) -> Result<Report, StatusError> {
     let silent = |source| StatusError::Silent { path: data.display().to_string(), source };
     let stream = UnixStream::connect(socket_path(data)).map_err(silent)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(silent)?;
-    let mut text = String::new();
-    stream.take(REPORT_BYTES).read_to_string(&mut text).map_err(silent)?;
-    serde_json::from_str(&text).map_err(|error| silent(io::Error::from(error)))
+    let text = read_all(&stream, REPORT_BYTES, ANSWERING).map_err(silent)?;
+    serde_json::from_slice(&text).map_err(|error| silent(io::Error::from(error)))
+}
+
+/// What somebody says, whole, in so long altogether: whoever says a little now and then keeps nobody waiting.
+fn read_all(stream: &UnixStream, most: u64, patience: Duration) -> io::Result<Vec<u8>> {
+    let until = Instant::now() + patience;
+    let mut text = Vec::new();
+    let mut stream = stream.take(most);
+    loop {
+        // No time at all would be for ever.
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.get_ref().set_read_timeout(Some(left))?;
+        let mut piece = [0; 8192];
+        match stream.read(&mut piece) {
+            Ok(0) => return Ok(text),
+            Ok(length) => text.extend_from_slice(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 // === impl Report ===
@@ -382,6 +408,9 @@ impl Report {
         use std::fmt::Write as _;
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
+            // An agent that was taken over says nothing to a terminal.
+            let value: String =
+                value.chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).collect();
             // Writing into a string cannot fail.
             let _ = writeln!(text, "{name:<14}{value}");
         };
@@ -451,5 +480,40 @@ mod tests {
         assert!(report.text().contains("not running"), "{}", report.text());
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn a_report_says_nothing_to_a_terminal() {
+        let report = Report { hub: Some("hub\u{1b}[2J\u{9b}31m\nhealth fine".to_owned()), ..empty() };
+        let text = report.text();
+        assert!(!text.chars().any(|one| one.is_control() && one != '\n'), "{text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("health fine")), "{text}");
+    }
+
+    #[test]
+    fn whoever_says_a_little_now_and_then_keeps_nobody_waiting() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let drips = std::thread::spawn(move || {
+            for _ in 0..200 {
+                if io::Write::write_all(&mut theirs, b" ").is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let began = Instant::now();
+        let error = read_all(&ours, REPORT_BYTES, Duration::from_millis(300)).unwrap_err();
+        assert!(
+            error.kind() == io::ErrorKind::TimedOut && began.elapsed() < Duration::from_secs(3),
+            "{error}"
+        );
+        drop(ours);
+        drips.join().unwrap();
+        // And nobody fills memory.
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let says = std::thread::spawn(move || io::Write::write_all(&mut theirs, &[b' '; 4096]));
+        assert_eq!(read_all(&ours, 1000, Duration::from_secs(5)).unwrap().len(), 1000);
+        drop(ours);
+        let _ = says.join().unwrap();
     }
 }

@@ -230,13 +230,21 @@ impl Runtime {
         UnixStream::connect(sys::fd_path(folder.as_fd()).join(shim::SOCKET)).await
     }
 
+    /// The names of all containers known here, whatever has become of them.
+    ///
+    /// # Errors
+    /// When the task folders cannot be read.
+    pub fn ids(&self) -> Result<Vec<ContainerId>> {
+        self.0.settings.ids()
+    }
+
     /// All containers known here (asks the shims, so it may block for a moment).
     ///
     /// # Errors
     /// When the task folders cannot be read.
     pub fn list(&self) -> Result<Vec<(ContainerId, Phase)>> {
         let mut all = Vec::new();
-        for id in self.0.settings.ids()? {
+        for id in self.ids()? {
             let task_dir = self.task_dir(&id);
             let phase = if ExitRecord::read(&task_dir)?.is_some() {
                 Phase::Ended
@@ -286,11 +294,14 @@ impl Runtime {
     /// # Errors
     /// When files cannot be removed.
     pub async fn remove(&self, id: &ContainerId) -> Result<()> {
-        match self.stop(id, Duration::ZERO).await {
-            Ok(()) | Err(RuntimeError::Unknown { .. } | RuntimeError::Damaged { .. }) => {}
-            Err(e) => return Err(e),
+        // What keeps it from being stopped, such as a record that nobody can read, need not keep it from being removed:
+        // the helper does that only where no shim lives.
+        let stopped = self.stop(id, Duration::ZERO).await;
+        let removed = self.ask(shim::REMOVE, id, Streams::default(), CLEARS_UP).await.map(drop);
+        match stopped {
+            Err(RuntimeError::Unknown { .. } | RuntimeError::Damaged { .. }) | Ok(()) => removed,
+            Err(stopping) => removed.map_err(|_| stopping),
         }
-        self.ask(shim::REMOVE, id, Streams::default(), CLEARS_UP).await.map(drop)
     }
 }
 

@@ -52,7 +52,7 @@ impl ContainerRuntime for Runtime {
     }
 
     fn known(&self) -> Result<Vec<ContainerId>> {
-        Ok(self.list()?.into_iter().map(|(id, _)| id).collect())
+        self.ids()
     }
 
     fn folder(&self, id: &ContainerId) -> PathBuf {

@@ -471,6 +471,16 @@ fn remove_forgets(env: &Env) {
     });
     assert!(!env.runtime.task_dir(&spec.id).exists());
     assert!(traces(spec.id.as_str()).is_empty());
+    // Also what has a record that cannot be read: it keeps nothing else from going on.
+    let spec = env.script("true");
+    env.run(&spec);
+    let record = env.runtime.task_dir(&spec.id).join("exit.json");
+    fs::remove_file(&record).unwrap();
+    fs::create_dir(&record).unwrap();
+    env.tokio.block_on(env.runtime.wait(&spec.id)).unwrap_err();
+    assert!(env.runtime.ids().unwrap().contains(&spec.id));
+    env.tokio.block_on(env.runtime.remove(&spec.id)).unwrap();
+    assert!(!env.runtime.ids().unwrap().contains(&spec.id) && !env.runtime.task_dir(&spec.id).exists());
 }
 
 fn internet_is_refused(env: &Env) {
