@@ -265,11 +265,12 @@ pub async fn upload(
 ) -> Result<(), TransferError> {
     let address = address(base, name);
     let own = assignment.to_string();
-    if length > WORTH_ASKING {
+    let is_there = async || {
         let head = client.head(&address).header(ASSIGNMENT_HEADER, &own).send();
-        if head.await.map_err(TransferError::Unreachable)?.status().is_success() {
-            return Ok(());
-        }
+        Ok::<_, TransferError>(head.await.map_err(TransferError::Unreachable)?.status().is_success())
+    };
+    if length > WORTH_ASKING && is_there().await? {
+        return Ok(());
     }
     let request = client.put(&address).header(CONTENT_LENGTH, length).header(ASSIGNMENT_HEADER, &own);
     let request = match source {
@@ -286,7 +287,11 @@ pub async fn upload(
     match response.status() {
         status if status.is_success() => Ok(()),
         StatusCode::GONE => Err(TransferError::Over { assignment: *assignment }),
-        _ => Err(status_error(response, name).await),
+        _ => {
+            let refusal = status_error(response, name).await;
+            // A hub that is full takes nothing, not even what it has.
+            if length <= WORTH_ASKING && is_there().await.unwrap_or(false) { Ok(()) } else { Err(refusal) }
+        }
     }
 }
 
