@@ -227,25 +227,30 @@ impl Bench {
         runtime.block_on(swarm.end());
     }
 
-    /// Fifty devices, each with sixteen frames on their way that count only once they are on disk.
+    /// Fifty devices that always have frames on their way which count only once they are on disk: few and many.
     fn durable(&self, runtime: &Runtime) {
-        let population = Population { devices: 50, seed: 50, ..Population::default() };
-        let settings =
-            Settings { verifies: false, chatter: 16, ..Settings::new(self.tokens(50), population) };
-        let swarm = self.swarm(runtime, settings);
-        self.until(runtime, &swarm, "everybody online", |figures| figures.online == 50);
-        sleep(Duration::from_secs(3));
-        swarm.begin_times();
-        let (before, began, cpu) = (swarm.figures().acknowledged, Instant::now(), self.cpu());
-        sleep(Duration::from_secs(10));
-        let (after, took, busy) = (swarm.figures(), began.elapsed().as_secs_f64(), self.cpu() - cpu);
-        let count = (after.acknowledged - before) as f64;
-        figure("durable", count / took, "1/s");
-        figure("durable, by the hub's own time", count / busy, "1/s of a core");
-        let times = after.times[&Span::Publish];
-        figure("durable p50", times.p50_ms, "ms");
-        figure("durable p99", times.p99_ms, "ms");
-        runtime.block_on(swarm.end());
+        const DEVICES: usize = 50;
+        for chatter in [1, 4, 16] {
+            let population =
+                Population { devices: DEVICES, seed: 50 + chatter as u64, ..Population::default() };
+            let settings =
+                Settings { verifies: false, chatter, ..Settings::new(self.tokens(DEVICES), population) };
+            let swarm = self.swarm(runtime, settings);
+            self.until(runtime, &swarm, "everybody online", |figures| figures.online == DEVICES as u64);
+            sleep(Duration::from_secs(3));
+            swarm.begin_times();
+            let (before, began, cpu) = (swarm.figures().acknowledged, Instant::now(), self.cpu());
+            sleep(Duration::from_secs(10));
+            let (after, took, busy) = (swarm.figures(), began.elapsed().as_secs_f64(), self.cpu() - cpu);
+            let count = (after.acknowledged - before) as f64;
+            let name = format!("durable, {chatter} on their way each");
+            figure(&name, count / took, "1/s");
+            figure(&format!("{name}: by the hub's own time"), count / busy, "1/s of a core");
+            let times = after.times[&Span::Publish];
+            figure(&format!("{name}: p50"), times.p50_ms, "ms");
+            figure(&format!("{name}: p99"), times.p99_ms, "ms");
+            runtime.block_on(swarm.end());
+        }
     }
 
     /// How long twelve devices, each with one frame on its way, wait until it is on disk, while somebody bears down on the
@@ -272,8 +277,13 @@ impl Bench {
         };
         let listen = || {
             swarm.begin_times();
-            sleep(Duration::from_secs(5));
-            swarm.figures().times[&Span::Publish]
+            loop {
+                sleep(Duration::from_secs(5));
+                // It may be that none came through yet.
+                if let Some(times) = swarm.figures().times.get(&Span::Publish) {
+                    break *times;
+                }
+            }
         };
         sleep(Duration::from_secs(2));
         let quiet = listen();
@@ -298,43 +308,53 @@ impl Bench {
         runtime.block_on(swarm.end());
     }
 
-    /// A thousand devices do tasks that take no time.
-    fn work(&self, runtime: &Runtime) {
+    /// A thousand devices that are to do tasks, each of which takes so long.
+    fn workers(&self, runtime: &Runtime, seed: u64, task: Duration) -> Swarm {
         const DEVICES: usize = 1000;
-        let image = self.image();
-        let population = Population {
-            devices: DEVICES,
-            seed: 77,
-            arch: Some(Arch::X86_64),
-            task: Duration::ZERO,
-            ..Population::default()
-        };
+        let population =
+            Population { devices: DEVICES, seed, arch: Some(Arch::X86_64), task, ..Population::default() };
         let settings =
             Settings { verifies: false, bringing: 256, ..Settings::new(self.tokens(DEVICES), population) };
         let swarm = self.swarm(runtime, settings);
         self.until(runtime, &swarm, "everybody online", |figures| figures.online == DEVICES as u64);
-        self.sosna(&["ledger", "credit", "admin", "100000"]);
+        swarm
+    }
+
+    fn submit(&self, image: &str, (verify, tasks, timeout): (&str, u64, &str)) -> String {
+        let tasks = tasks.to_string();
+        let task =
+            ["--timeout", timeout, "--cpu", "0.25", "--memory", "64M", "--disk", "8M", image, "--", "true"];
+        self.sosna(&[&["run", "--detach", "--verify", verify, "--tasks", &tasks][..], &task].concat())
+    }
+
+    /// From the submission of tasks until devices have accepted all of them, while nobody has a result to bring.
+    fn dispatch(&self, runtime: &Runtime, image: &str) {
+        const TASKS: u64 = 4000;
+        let swarm = self.workers(runtime, 76, Duration::from_secs(60));
+        let (began, cpu) = (Instant::now(), self.cpu());
+        let job = self.submit(image, ("none", TASKS, "3m"));
+        self.until(runtime, &swarm, "everything accepted", |figures| accepted(figures) >= TASKS);
+        let (took, busy) = (began.elapsed().as_secs_f64(), self.cpu() - cpu);
+        figure("assignments dispatched, no results coming", TASKS as f64 / took, "1/s");
+        figure(
+            "assignments dispatched, no results coming: by the hub's own time",
+            TASKS as f64 / busy,
+            "1/s of a core",
+        );
+        self.sosna(&["cancel", &job]);
+        runtime.block_on(swarm.end());
+    }
+
+    /// A thousand devices do tasks that take no time.
+    fn work(&self, runtime: &Runtime) {
+        let image = self.image();
+        self.sosna(&["ledger", "credit", "admin", "1000000"]);
+        self.dispatch(runtime, &image);
+        let swarm = self.workers(runtime, 77, Duration::ZERO);
         for (verify, tasks, replicas) in [("none", 4000_u64, 1_u64), ("replicate:2", 2000, 2)] {
             let before = swarm.figures();
             let (began, cpu) = (Instant::now(), self.cpu());
-            self.sosna(&[
-                "run",
-                "--detach",
-                "--verify",
-                verify,
-                "--tasks",
-                &tasks.to_string(),
-                "--timeout",
-                "10s",
-                "--memory",
-                "64M",
-                "--disk",
-                "8M",
-                &image,
-                "--",
-                "true",
-            ]);
-            let accepted = |figures: &Figures| figures.accounts.values().map(|one| one.accepted).sum::<u64>();
+            self.submit(&image, (verify, tasks, "10s"));
             let wanted = tasks * replicas;
             let mut dispatched = None;
             self.until(runtime, &swarm, "all verdicts", |figures| {
@@ -384,6 +404,11 @@ impl Bench {
         write(&layout.join("oci-layout"), &json!({ "imageLayoutVersion": "1.0.0" }));
         format!("oci:{}", layout.display())
     }
+}
+
+/// Offers that devices have accepted.
+fn accepted(figures: &Figures) -> u64 {
+    figures.accounts.values().map(|one| one.accepted).sum()
 }
 
 fn write(path: &Path, value: &Value) {

@@ -59,9 +59,13 @@ const PROMISES: &[Promise] = &[
     promise("hub", "idle hub RSS", None, Bound::AtMost(32.0)),
     promise("hub", "18000 devices: RSS each", None, Bound::AtMost(48.0)),
     promise("hub", "handshakes, in the herd after a restart", None, Bound::AtLeast(500.0)),
-    promise("hub", "durable", None, Bound::AtLeast(10_000.0)),
-    promise("hub", "durable p99", None, Bound::AtMost(50.0)),
-    promise("hub", "none: assignments dispatched", None, Bound::AtLeast(4_000.0)),
+    promise("hub", "durable, 1 on their way each", None, Bound::AtLeast(10_000.0)),
+    promise("hub", "durable, 1 on their way each: p99", None, Bound::AtMost(50.0)),
+    promise("hub", "durable, 4 on their way each", None, Bound::AtLeast(10_000.0)),
+    promise("hub", "durable, 4 on their way each: p99", None, Bound::AtMost(50.0)),
+    promise("hub", "durable, 16 on their way each", None, Bound::AtLeast(10_000.0)),
+    promise("hub", "durable, 16 on their way each: p99", None, Bound::AtMost(50.0)),
+    promise("hub", "assignments dispatched, no results coming", None, Bound::AtLeast(4_000.0)),
     promise("ingest", "telemetry", Some("mosquitto"), Bound::RatioAtLeast(1.0)),
 ];
 
