@@ -32,7 +32,7 @@ use sosna_layers::RegistryAuth;
 use sosna_privsep::{
     Charge, Confinement, Launcher, Monitor, SeparateError, User, confine, drop_code_pages, end_all_of, give,
 };
-use sosna_protocol::{Address, topic::shard_of};
+use sosna_protocol::{Address, hash::sha256, topic::shard_of};
 use sosna_runtime::{RuntimeConfig, Sources};
 
 pub use machine::MachineClock;
@@ -162,8 +162,7 @@ impl Prepared {
     }
 }
 
-/// Nobody of the agent's user is to have what is handed over but the agent that starts now: another one of the same key, in
-/// a copy of the folder, is ended too.
+/// Nobody of the agent's user is to have what is handed over but the agent that starts now.
 fn alone(
     (user, stays): (Option<User>, Option<String>),
 ) -> Result<(Option<User>, Option<String>), AgentError> {
@@ -183,7 +182,9 @@ fn user_for(folders: [&Path; 2], device: &Address) -> Result<(Option<User>, Opti
         let reason = "an ordinary user cannot become another; what its helpers do is not held either";
         return Ok((None, Some(reason.to_owned())));
     }
-    let [a, b, c, d, ..] = device.0;
+    // Not by the device alone: a copy of its folder is the same device, and another agent.
+    let own = sha256(&[&device.0[..], folders[0].as_os_str().as_encoded_bytes()].concat());
+    let [a, b, c, d, ..] = own.0;
     let user = User(FIRST_USER + (u32::from_be_bytes([a, b, c, d]) >> (32 - USER_BITS)));
     if !is_mapped(user) {
         return Ok((None, Some(format!("user {} is not mapped in this user namespace", user.0))));

@@ -9,7 +9,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use sosna_api::Code;
-use sosna_host::content::ContentError;
+use sosna_host::content::{ContentError, Incoming};
 use sosna_protocol::Hash;
 use sosna_store::Holder;
 use tokio::sync::mpsc;
@@ -47,14 +47,20 @@ pub(crate) async fn receive(
     let _coming = Coming::admit(hub, &holder, allowed, &name, length).await?;
     let (pieces, queue) = mpsc::channel(QUEUE);
     let writing = hub.clone();
-    let writer = tokio::task::spawn_blocking(move || write(&writing, name, length, queue));
+    let writer = tokio::task::spawn_blocking(move || write(&writing, length, queue));
     let fed = feed(body, pieces).await;
-    let written = writer.await.map_err(|error| HubError::internal("content could not be written", error))?;
+    let broken = |error| HubError::internal("content could not be written", error);
     // A full disk, or too many bytes, ends the feeding: the writer knows why.
-    match (fed, written) {
+    let incoming = match (fed, writer.await.map_err(broken)?) {
         (_, Err(error @ HubError::File(_))) | (Ok(()), Err(error)) | (Err(error), _) => return Err(error),
-        (Ok(()), Ok(())) => {}
-    }
+        (Ok(()), Ok(incoming)) => incoming,
+    };
+    // A collection that has just found the same content useless must not remove it after it was sent again, nor before the
+    // store knows who holds it.
+    let _steady = hub.keeping.steady().await;
+    let keeping = hub.clone();
+    let kept = tokio::task::spawn_blocking(move || keep(&keeping, incoming, &name, length));
+    kept.await.map_err(broken)??;
     let now = hub.now_ms();
     hub.store
         .write(move |tx| {
@@ -88,12 +94,7 @@ async fn feed(body: Body, pieces: mpsc::Sender<Result<Bytes, ()>>) -> Result<(),
     }
 }
 
-fn write(
-    hub: &Hub,
-    name: Hash,
-    length: u64,
-    mut queue: mpsc::Receiver<Result<Bytes, ()>>,
-) -> Result<(), HubError> {
+fn write(hub: &Hub, length: u64, mut queue: mpsc::Receiver<Result<Bytes, ()>>) -> Result<Incoming, HubError> {
     let mut incoming = hub.content.incoming_content()?;
     while let Some(piece) = queue.blocking_recv() {
         let Ok(piece) = piece else {
@@ -104,12 +105,14 @@ fn write(
             break;
         }
     }
-    // Before the gate: a large file takes seconds, for which nobody could submit a job.
+    // While nobody is kept waiting: a large file takes seconds, for which nobody could submit a job.
     incoming.flush()?;
-    // A collection that has just found the same content useless must not remove it after it was sent again.
-    let _steady = hub.keeping.gate.blocking_read();
-    let is_new = hub.content.length(&name).is_none();
-    match incoming.keep_as(&name, length) {
+    Ok(incoming)
+}
+
+fn keep(hub: &Hub, incoming: Incoming, name: &Hash, length: u64) -> Result<(), HubError> {
+    let is_new = hub.content.length(name).is_none();
+    match incoming.keep_as(name, length) {
         Ok(()) => {
             if is_new {
                 hub.keeping.stored.fetch_add(charge(length), Ordering::Relaxed);
