@@ -41,9 +41,9 @@ use crate::{
 /// How long receipts are kept after a voucher has covered them, and records of what is over.
 const RETENTION_MS: u64 = 30 * 24 * 3_600_000;
 const HOUSEKEEPING: Duration = Duration::from_secs(3600);
-/// How long a start takes at most, as a rule; and how often what tasks have needed of the program is let go of.
-const SETTLED: Duration = Duration::from_secs(10);
-const REST: Duration = Duration::from_secs(60);
+/// How often what was needed of the program, for the start or a task, is let go of; what is needed again comes back by a
+/// few dozen page faults.
+const REST: Duration = Duration::from_secs(10);
 
 /// What an agent is started with.
 #[derive(Debug, Clone)]
@@ -330,11 +330,9 @@ fn open_containers(
 
 /// Lets go of code that took part in the start, and then of what tasks have needed.
 async fn settle() {
-    let mut wait = SETTLED;
     loop {
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(REST).await;
         sosna_privsep::drop_code_pages();
-        wait = REST;
     }
 }
 
