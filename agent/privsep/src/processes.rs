@@ -40,10 +40,11 @@ pub fn end_all_of(user: User) -> io::Result<()> {
 /// a moment this process may kill what is `user`'s and nothing else, and none of these may kill or stop it. It is not done
 /// in a child, for which there may be no room.
 fn kill_all(User(id): User) -> nix::Result<()> {
-    /// Nobody has it; the number after it stands for no user at all.
-    const NOBODY: Uid = Uid::from_raw(u32::MAX - 1);
+    // Nobody has it, not even who does the same for another user meanwhile: the two could kill each other. The last number
+    // stands for no user at all.
+    let nobody = Uid::from_raw(u32::MAX - 1 - id % (1 << 20));
     let root = Uid::from_raw(0);
-    setresuid(NOBODY, Uid::from_raw(id), root)?;
+    setresuid(nobody, Uid::from_raw(id), root)?;
     let killed = kill(Pid::from_raw(-1), Signal::SIGKILL);
     // What is saved can always be gone back to, and the capabilities with it (capabilities(7)).
     setresuid(root, root, root)?;
