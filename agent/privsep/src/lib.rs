@@ -6,9 +6,9 @@
 //! error. What a helper is and where it works was laid down before the rights were given up; the text, and what it
 //! reads, are the helper's to doubt. So the monitor reads nothing, and holds no rule of its own.
 //!
-//! **Invariants.** The monitor is forked while the process has one thread, and ends with it; so does whatever
-//! that process has left behind. No program or environment ever comes with an
-//! order. Whoever took the other process over can have helpers started, and nothing else.
+//! **Invariants.** The monitor is forked while the process has one thread, and ends with it; so does whatever that process
+//! has left behind, where it had become a user of its own. No program or environment ever comes with an order. Whoever took
+//! the other process over can have helpers started, and nothing else.
 
 mod chain;
 mod confine;

@@ -170,7 +170,8 @@ impl Monitor {
         let mut is_open = true;
         let (mut is_gone, mut rests) = (false, false);
         // A process of its own has these for itself.
-        let impatience = || caller.map(|_| Impatience::begin());
+        let own = caller.filter(|_| interruptible().is_ok());
+        let impatience = || own.map(|_| Impatience::begin());
         while !is_gone && (caller.is_some() || is_open || !running.is_empty()) {
             // Within another process, its pages are not this thread's to let go of.
             let patience = if rests || caller.is_none() { PollTimeout::NONE } else { QUIET.into() };
@@ -254,12 +255,8 @@ impl Monitor {
 struct Impatience;
 
 impl Impatience {
+    /// Once this process is [`interruptible`].
     fn begin() -> Self {
-        extern "C" fn nothing(_: libc::c_int) {}
-        let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
-        // SAFETY: the handler does nothing.
-        let _ = unsafe { sigaction(Signal::SIGALRM, &action) };
-        let _ = SigSet::from(Signal::SIGALRM).thread_unblock();
         every(20_000);
         Self
     }
@@ -269,6 +266,15 @@ impl Drop for Impatience {
     fn drop(&mut self) {
         every(0);
     }
+}
+
+/// From now on SIGALRM interrupts system calls, and does nothing else.
+fn interruptible() -> nix::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing.
+    unsafe { sigaction(Signal::SIGALRM, &action) }?;
+    SigSet::from(Signal::SIGALRM).thread_unblock()
 }
 
 /// Has SIGALRM come again and again; never, for zero microseconds.

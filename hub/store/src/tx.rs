@@ -29,6 +29,9 @@ pub enum StoreError {
     /// The store was written by a newer program, or its migration failed.
     #[error("the store cannot be brought to this program's version; was it written by a newer one?")]
     Migrate(#[source] std::sync::Arc<rusqlite_migration::Error>),
+    /// There is no thread for its statements.
+    #[error("the store's thread cannot be started")]
+    Thread(#[source] std::sync::Arc<std::io::Error>),
     /// The disk has no room left: nothing was written, and nothing is acknowledged.
     #[error("the disk that holds the store is full; free some room, nothing was lost")]
     Full,

@@ -88,10 +88,8 @@ fn writer(path: &Path) -> Result<Connection, StoreError> {
     let failed = |source| StoreError::Open { path: path.display().to_string(), source: Arc::new(source) };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut connection = connect(path, flags).map_err(failed)?;
-    let setting = |name: &str, value: &str| {
-        connection.pragma_update_and_check(None, name, value, |_| Ok(())).map_err(failed)
-    };
-    setting("journal_mode", "WAL")?;
+    // It answers with what the mode is then.
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(failed)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     adopt(&connection).map_err(failed)?;
     Migrations::from_slice(MIGRATIONS)
@@ -126,7 +124,7 @@ impl Store {
     /// Opens the store in a file, makes it if it is not there, and brings it to this program's version.
     ///
     /// # Errors
-    /// [`StoreError::Open`] and [`StoreError::Migrate`].
+    /// [`StoreError::Open`], [`StoreError::Migrate`] and [`StoreError::Thread`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let file = path.to_owned();
         let opening = tokio::task::spawn_blocking(move || {
@@ -139,7 +137,7 @@ impl Store {
         let thread = std::thread::Builder::new().name("store".into());
         thread
             .spawn(move || futures_executor::block_on(write_all(Tx::new(writer), queue)))
-            .map_err(|_| StoreError::Closed)?;
+            .map_err(|source| StoreError::Thread(Arc::new(source)))?;
         let readers = Arc::new(Readers { free: Semaphore::new(READERS), idle: Mutex::new(idle) });
         Ok(Self { path: Arc::new(path.to_owned()), jobs, readers })
     }

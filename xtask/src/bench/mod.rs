@@ -65,7 +65,7 @@ pub const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "hub",
-        about: "one hub and up to 18,000 devices: connections, a herd, durable writes, dispatch, verified tasks",
+        about: "one hub and up to 18,000 devices: connections, a herd, durable writes, attacks, dispatch, verified tasks",
         run: examples::hub,
     },
 ];
