@@ -285,13 +285,7 @@ fn ask(place: &Place) -> Result<status::Report, Failure> {
 fn wallet(command: Wallet) -> Result<(), Failure> {
     match command {
         Wallet::Show { place } => {
-            let report = ask(&place)?;
-            let device = report.device.unwrap_or_default();
-            let to = report.earnings.payout_to.unwrap_or_else(|| device.clone());
-            print(&format!(
-                "address     {device}\nsigned for  {} SNM\nnot yet     {} SNM accepted, {} SNM open\npayout to   {to}\n",
-                report.earnings.voucher, report.earnings.uncovered, report.earnings.open
-            ));
+            print(&ask(&place)?.wallet());
             Ok(())
         }
         Wallet::Import { file, place } => {

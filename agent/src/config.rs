@@ -162,6 +162,21 @@ pub enum ValueError {
         /// What stands there.
         text: String,
     },
+    /// Users that others are.
+    #[error(
+        "the settings `containers.uid_base` and `containers.uid_count` name the users {first} to {last}, and \
+         {taken_first} to {taken_last} are agents' own; leave `containers.uid_base` at 0, or choose others"
+    )]
+    Users {
+        /// The first that containers would be.
+        first: u32,
+        /// The last.
+        last: u64,
+        /// The first that is taken.
+        taken_first: u32,
+        /// The last.
+        taken_last: u32,
+    },
 }
 
 // === impl AgentConfig ===

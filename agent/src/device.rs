@@ -1,15 +1,19 @@
 //! What this machine is and has: architecture and level, processors, memory, disk. Read once at the start.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{Statvfs, statvfs};
 use sosna_host::file::FileError;
 use sosna_protocol::resources::{Arch, Class, Resources};
+use sosna_runtime::Limits;
 
 use crate::config::{AgentConfig, ValueError, size};
 
 /// The version that the agent gives of itself.
 pub const VERSION: &str = concat!("sosna-agent ", env!("CARGO_PKG_VERSION"));
+
+/// How many inodes there are where a file system (btrfs) counts none and says 0: the bytes bound them.
+const UNCOUNTED: u64 = 1 << 30;
 
 /// What the device lends, and the disk that it keeps for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,26 +90,12 @@ pub fn lent(config: &AgentConfig, held: u64) -> Result<Lent, DeviceError> {
     let usable = free.saturating_sub(disk_reserve).saturating_add(held);
     let disk = size("limits.disk", &limits.disk)?.map_or(usable / 2, |disk| disk.min(usable));
     let images = size("limits.images", &limits.images)?.unwrap_or((usable / 4).max(256 << 20));
-    let memory = match size("limits.memory", &limits.memory)? {
-        Some(memory) => memory,
-        None => {
-            let total = memory_total()?;
-            // The kernel, this program and its shims live too.
-            total.saturating_sub((total / 8).max(64 << 20))
-        }
-    };
-    let cpu_millis = match limits.cpu_millis {
-        0 => std::thread::available_parallelism()
-            .map_or(1000, |cores| u32::try_from(cores.get()).unwrap_or(1).saturating_mul(1000)),
-        set => set,
-    };
     Ok(Lent {
-        // File systems that count no inodes (btrfs) say 0: the bytes bound them.
         resources: Resources {
-            cpu_millis,
-            memory,
+            cpu_millis: cpu_millis(config),
+            memory: memory(config)?,
             disk,
-            inodes: if inodes == 0 { 1 << 30 } else { inodes / 2 },
+            inodes: if inodes == 0 { UNCOUNTED } else { inodes / 2 },
             pids: limits.pids,
         },
         images,
@@ -113,16 +103,63 @@ pub fn lent(config: &AgentConfig, held: u64) -> Result<Lent, DeviceError> {
     })
 }
 
+/// What no task may have more of, however much it is promised: what the configuration lends, and the size of the disk,
+/// of which the free part changes.
+///
+/// # Errors
+/// [`DeviceError`].
+pub fn most(config: &AgentConfig) -> Result<Limits, DeviceError> {
+    let disk = size("limits.disk", &config.limits.disk)?;
+    let (bytes, inodes) = disk_size(&config.data)?;
+    Ok(Limits {
+        cpu_millis: cpu_millis(config),
+        memory_bytes: memory(config)?,
+        pids: config.limits.pids,
+        disk_bytes: disk.map_or(bytes, |disk| disk.min(bytes)),
+        disk_inodes: if inodes == 0 { UNCOUNTED } else { inodes },
+        wall: Duration::MAX,
+        log_bytes: bytes,
+    })
+}
+
+fn cpu_millis(config: &AgentConfig) -> u32 {
+    match config.limits.cpu_millis {
+        0 => std::thread::available_parallelism()
+            .map_or(1000, |cores| u32::try_from(cores.get()).unwrap_or(1).saturating_mul(1000)),
+        set => set,
+    }
+}
+
+fn memory(config: &AgentConfig) -> Result<u64, DeviceError> {
+    if let Some(memory) = size("limits.memory", &config.limits.memory)? {
+        return Ok(memory);
+    }
+    let total = memory_total()?;
+    // The kernel, this program and its shims live too.
+    Ok(total.saturating_sub((total / 8).max(64 << 20)))
+}
+
 /// Free bytes and inodes of the file system that holds `path`.
 ///
 /// # Errors
 /// [`FileError`].
 pub fn disk_free(path: &Path) -> Result<(u64, u64), FileError> {
-    let stat =
-        statvfs(path).map_err(|errno| FileError::of("ask for the free space of", path)(errno.into()))?;
-    #[allow(clippy::useless_conversion, reason = "32-bit machines count its bytes in 32 bits")]
-    let unit = u64::from(stat.fragment_size());
+    let (stat, unit) = disk(path)?;
     Ok((stat.blocks_available().saturating_mul(unit), stat.files_available()))
+}
+
+/// All bytes and inodes of it.
+fn disk_size(path: &Path) -> Result<(u64, u64), FileError> {
+    let (stat, unit) = disk(path)?;
+    Ok((stat.blocks().saturating_mul(unit), stat.files()))
+}
+
+/// What the kernel says of a file system, and how many bytes its blocks have.
+#[allow(clippy::useless_conversion, reason = "32-bit machines count its bytes in 32 bits")]
+fn disk(path: &Path) -> Result<(Statvfs, u64), FileError> {
+    let stat = statvfs(path).map_err(|errno| FileError::of("ask for the space of", path)(errno.into()))?;
+    let unit = u64::from(stat.fragment_size());
+    Ok((stat, unit))
 }
 
 fn memory_total() -> Result<u64, FileError> {

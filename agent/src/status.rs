@@ -399,20 +399,34 @@ fn read_all(stream: &UnixStream, most: u64, patience: Duration) -> io::Result<Ve
     }
 }
 
+/// Without what a terminal would obey: an agent that was taken over says nothing to it.
+fn plain(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).collect()
+}
+
 // === impl Report ===
 
 impl Report {
+    /// What the device has earned and where that goes, for people.
+    #[must_use]
+    pub fn wallet(&self) -> String {
+        let device = self.device.as_deref().unwrap_or_default();
+        let earnings = &self.earnings;
+        let to = earnings.payout_to.as_deref().unwrap_or(device);
+        let signed = format!("{} SNM", earnings.voucher);
+        let unsigned = format!("{} SNM accepted, {} SNM open", earnings.uncovered, earnings.open);
+        let lines = [("address", device), ("signed for", &signed), ("not yet", &unsigned), ("payout to", to)];
+        lines.iter().map(|(name, value)| format!("{name:<12}{}\n", plain(value))).collect()
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
-            // An agent that was taken over says nothing to a terminal.
-            let value: String =
-                value.chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).collect();
             // Writing into a string cannot fail.
-            let _ = writeln!(text, "{name:<14}{value}");
+            let _ = writeln!(text, "{name:<14}{}", plain(value));
         };
         let or_none = |value: &Option<String>, none: &str| value.clone().unwrap_or_else(|| none.to_owned());
         line("device", &or_none(&self.device, "no key yet"));
@@ -484,10 +498,13 @@ mod tests {
 
     #[test]
     fn a_report_says_nothing_to_a_terminal() {
-        let report = Report { hub: Some("hub\u{1b}[2J\u{9b}31m\nhealth fine".to_owned()), ..empty() };
-        let text = report.text();
-        assert!(!text.chars().any(|one| one.is_control() && one != '\n'), "{text:?}");
-        assert!(!text.lines().any(|line| line.starts_with("health fine")), "{text}");
+        let nasty = "hub\u{1b}[2J\u{9b}31m\nhealth fine".to_owned();
+        let report = Report { hub: Some(nasty.clone()), device: Some(nasty), ..empty() };
+        for text in [report.text(), report.wallet()] {
+            assert!(text.contains("fine"), "{text:?}");
+            assert!(!text.chars().any(|one| one.is_control() && one != '\n'), "{text:?}");
+            assert!(!text.lines().any(|line| line.starts_with("health fine")), "{text}");
+        }
     }
 
     #[test]

@@ -109,11 +109,13 @@ fn groups(names: &BTreeSet<String>) -> Vec<PathBuf> {
     let hierarchies = fs::read_dir(GROUPS).into_iter().flatten().filter_map(Result::ok);
     let mut roots: Vec<_> = hierarchies.map(|entry| entry.path().join("sosna")).collect();
     roots.push(Path::new(GROUPS).join("sosna"));
-    let mut found: Vec<_> = roots
-        .iter()
-        .flat_map(|root| names.iter().map(move |name| root.join(name)))
-        .filter(|group| group.is_dir())
-        .collect();
+    let entries = roots.iter().flat_map(fs::read_dir).flatten().filter_map(Result::ok);
+    // A container's name, and whose it is.
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('.'));
+        name.is_some_and(|(container, _)| names.contains(container)) && path.is_dir()
+    };
+    let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(is_ours).collect();
     // Some hierarchies have two names, one of which is a link.
     found.dedup_by_key(|group| group.canonicalize().ok());
     found

@@ -47,6 +47,8 @@ pub(crate) struct Place<'a> {
     pub(crate) writable: &'a [(String, PathBuf)],
     pub(crate) range: Option<(u32, u32)>,
     pub(crate) enforcement: &'a Enforcement,
+    /// The name of its control groups.
+    pub(crate) group: &'a str,
     pub(crate) open_files: u64,
 }
 
@@ -74,7 +76,7 @@ pub(crate) fn config(spec: &ContainerSpec, place: &Place<'_>) -> Value {
     }
     let mut linux = json!({
         "namespaces": namespaces.iter().map(|n| json!({ "type": n })).collect::<Vec<_>>(),
-        "cgroupsPath": format!("/{}/{}", cgroup::PARENT, spec.id),
+        "cgroupsPath": format!("/{}/{}", cgroup::PARENT, place.group),
         "maskedPaths": MASKED,
         "readonlyPaths": READ_ONLY,
         "rootfsPropagation": "private",
@@ -205,6 +207,7 @@ mod tests {
             writable: &[("/out".into(), "/m/out".into())],
             range,
             enforcement: e,
+            group: "a-1.10-2f",
             open_files: 4096,
         };
         serde_json::from_value(config(spec, &place)).unwrap()
@@ -214,7 +217,7 @@ mod tests {
     fn is_what_the_oci_types_understand() {
         let spec = parsed(&sample(), &enforcement(), Some((100_000, 65_536)));
         let linux = spec.linux().as_ref().unwrap();
-        assert_eq!(linux.cgroups_path().as_ref().unwrap(), Path::new("/sosna/a-1"));
+        assert_eq!(linux.cgroups_path().as_ref().unwrap(), Path::new("/sosna/a-1.10-2f"));
         assert_eq!(linux.uid_mappings().as_ref().unwrap()[0].host_id(), 100_000);
         let resources = linux.resources().as_ref().unwrap();
         assert_eq!(resources.memory().as_ref().unwrap().limit(), Some(64 << 20));

@@ -1,6 +1,6 @@
 //! What the shim and recovery need of a container's control groups beyond what libcontainer does: who is in them,
 //! what they used, whether the kernel killed for memory, and to be rid of them. Limits are written by libcontainer.
-//! Must never touch a group outside `/sosna/<id>`.
+//! Must never touch a group outside `/sosna/<id>.<owner>`.
 
 use std::{
     collections::BTreeSet,

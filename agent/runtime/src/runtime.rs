@@ -100,7 +100,7 @@ impl Runtime {
     /// # Errors
     /// A specification that cannot be used, an id in use by another one, no user ids left, or no shim.
     pub async fn start(&self, spec: &ContainerSpec) -> Result<()> {
-        spec.validate()?;
+        self.0.settings.check(spec)?;
         let _turn = self.0.turn.lock().await;
         let text = serde_json::to_vec(spec)
             .map_err(|source| RuntimeError::Damaged { path: "the specification".into(), source })?;

@@ -18,7 +18,7 @@ use crate::{
     enforcement::Enforcement,
     error::{At, Result, RuntimeError},
     shim,
-    spec::ContainerId,
+    spec::{ContainerId, ContainerSpec, Limits},
     uids::{Ranges, WIDTH},
 };
 
@@ -42,6 +42,8 @@ pub struct RuntimeConfig {
     pub reader: Option<u32>,
     /// Where layers and inputs must come from; from anywhere where that is not said.
     pub sources: Option<Sources>,
+    /// What no container may have more of; whatever it asks for where that is not said.
+    pub most: Option<Limits>,
 }
 
 impl RuntimeConfig {
@@ -57,6 +59,7 @@ impl RuntimeConfig {
             create_timeout: Duration::from_secs(30),
             reader: None,
             sources: None,
+            most: None,
         }
     }
 }
@@ -79,6 +82,9 @@ pub(crate) struct Settings {
     pub(crate) uid_ranges: u32,
     pub(crate) create_timeout: Duration,
     pub(crate) sources: Option<Sources>,
+    pub(crate) most: Option<Limits>,
+    /// What control groups have in their names, so that nobody's word for a container reaches another agent's.
+    pub(crate) owner: String,
     pub(crate) enforcement: Enforcement,
 }
 
@@ -112,7 +118,11 @@ impl Prepared {
                 open_to(folder, group, 0o2750)?;
             }
         }
+        // No two folders of a machine are the same file.
+        let found = fs::metadata(&data_dir).at("look at", &data_dir)?;
         let settings = Settings {
+            owner: format!("{:x}-{:x}", found.dev(), found.ino()),
+            most: config.most,
             enforcement: probe(&scratch)?,
             data_dir,
             state_dir,
@@ -160,6 +170,23 @@ impl Settings {
     /// A container's folder.
     pub(crate) fn task_dir(&self, id: &ContainerId) -> PathBuf {
         self.data_dir.join("tasks").join(id.as_str())
+    }
+
+    /// The name of its control groups, below [`cgroup::PARENT`](crate::cgroup::PARENT).
+    pub(crate) fn group_of(&self, id: &ContainerId) -> String {
+        format!("{id}.{}", self.owner)
+    }
+
+    /// Whether a container may be what was asked for.
+    pub(crate) fn check(&self, spec: &ContainerSpec) -> Result<()> {
+        spec.validate()?;
+        match self.most.as_ref().and_then(|most| spec.limits.over(most)) {
+            Some(what) => Err(RuntimeError::BadSpec {
+                field: "limits",
+                problem: format!("more {what} than the device lends"),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The folder of its shim's socket.

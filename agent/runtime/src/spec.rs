@@ -87,6 +87,22 @@ pub struct Limits {
     pub log_bytes: u64,
 }
 
+impl Limits {
+    /// What of these is more than in the others, in words.
+    pub(crate) fn over(&self, most: &Self) -> Option<&'static str> {
+        let pairs = [
+            ("processor time", u64::from(self.cpu_millis), u64::from(most.cpu_millis)),
+            ("memory", self.memory_bytes, most.memory_bytes),
+            ("processes", u64::from(self.pids), u64::from(most.pids)),
+            ("disk", self.disk_bytes, most.disk_bytes),
+            ("files", self.disk_inodes, most.disk_inodes),
+            ("output", self.log_bytes, most.log_bytes),
+        ];
+        let over = pairs.into_iter().find(|(_, asked, most)| asked > most).map(|(what, ..)| what);
+        over.or_else(|| (self.wall > most.wall).then_some("time"))
+    }
+}
+
 /// A file or folder of the host that appears read-only in the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
@@ -260,6 +276,27 @@ pub(crate) mod tests {
             change(&mut spec);
             let message = spec.validate().unwrap_err().to_string();
             assert!(message.contains(field), "{field}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_over_a_limit_is_named() {
+        let most = sample().limits;
+        assert_eq!(most.over(&most), None);
+        type Change = fn(&mut Limits);
+        let more: [(&str, Change); 7] = [
+            ("processor time", |l| l.cpu_millis += 1),
+            ("memory", |l| l.memory_bytes += 1),
+            ("processes", |l| l.pids += 1),
+            ("disk", |l| l.disk_bytes += 1),
+            ("files", |l| l.disk_inodes += 1),
+            ("output", |l| l.log_bytes += 1),
+            ("time", |l| l.wall += Duration::from_nanos(1)),
+        ];
+        for (what, change) in more {
+            let mut asked = most.clone();
+            change(&mut asked);
+            assert_eq!(asked.over(&most), Some(what));
         }
     }
 

@@ -38,7 +38,8 @@ use sosna_runtime::{RuntimeConfig, Sources};
 pub use machine::MachineClock;
 
 use crate::{
-    config::AgentConfig,
+    config::{AgentConfig, ContainersConfig, ValueError},
+    device::{self, DeviceError},
     identity::{FolderLock, KEY_FILES, Keys},
     room::Ballast,
     run::{AgentError, Options},
@@ -114,13 +115,10 @@ pub fn prepare(options: Options) -> Result<Prepared, AgentError> {
     let (user, stays) = alone(user_for([&data, &state], &keys.device())?)?;
     let images = sosna_layers::Prepared::new(&data.join("images"), user, None)?;
     let mut settings = RuntimeConfig::new(data.join("containers"), state.clone());
-    settings.uid_base = match config.containers.uid_base {
-        0 => (1 << 30) + (u32::from(shard_of(&keys.device())) << 22),
-        set => set,
-    };
-    settings.uid_count = config.containers.uid_count;
+    (settings.uid_base, settings.uid_count) = containers_users(&config.containers, &keys.device())?;
     settings.reader = user.map(|user| user.0);
     settings.sources = Some(Sources { layers: images.layers(), inputs: data.join("content") });
+    settings.most = Some(device::most(&config)?);
     let containers = sosna_runtime::Prepared::new(settings)?;
     if let Some(user) = user {
         hand_over(&data, &state, user).map_err(FileError::of("hand over", &data))?;
@@ -199,6 +197,21 @@ fn user_for(folders: [&Path; 2], device: &Address) -> Result<(Option<User>, Opti
         }
     }
     Ok((Some(user), None))
+}
+
+/// Which users containers are: the first, and how many. Not agents themselves, whose processes are ended by their user,
+/// and not the unpacker.
+fn containers_users(settings: &ContainersConfig, device: &Address) -> Result<(u32, u32), DeviceError> {
+    let (first, count) = match settings.uid_base {
+        0 => ((1 << 30) + (u32::from(shard_of(device)) << 22), settings.uid_count),
+        set => (set, settings.uid_count),
+    };
+    let last = (u64::from(first) + u64::from(count)).saturating_sub(1);
+    let (taken_first, taken_last) = (FIRST_USER, (1 << 30) - 1);
+    if first <= taken_last && last >= u64::from(taken_first) {
+        return Err(ValueError::Users { first, last, taken_first, taken_last }.into());
+    }
+    Ok((first, count))
 }
 
 fn is_mapped(user: User) -> bool {
@@ -286,4 +299,28 @@ fn read_credentials(path: &Path) -> Result<HashMap<String, RegistryAuth>, AgentE
         .map_err(|source| AgentError::Credentials { path: path.display().to_string(), source })?;
     let auth = |entry: Entry| RegistryAuth::Basic { username: entry.username, password: entry.password };
     Ok(entries.into_iter().map(|(host, entry)| (host, auth(entry))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn containers_are_nobody_that_agents_are() {
+        let device = Address([255; 20]);
+        let with = |uid_base, uid_count| {
+            let settings = ContainersConfig { uid_base, uid_count, ..ContainersConfig::default() };
+            containers_users(&settings, &device)
+        };
+        assert_eq!(with(0, 1 << 22).unwrap(), ((1 << 30) + (u32::from(shard_of(&device)) << 22), 1 << 22));
+        assert_eq!(with(FIRST_USER - 65_536, 65_536).unwrap().0, FIRST_USER - 65_536);
+        assert_eq!(with(1 << 30, 65_536).unwrap().0, 1 << 30);
+        for (first, count) in
+            [(FIRST_USER - 65_536, 65_537), (FIRST_USER, 65_536), ((1 << 30) - 1, 1), (1, u32::MAX)]
+        {
+            let refused = with(first, count).unwrap_err().to_string();
+            assert!(refused.contains("containers.uid_base"), "{refused}");
+        }
+    }
 }

@@ -21,6 +21,9 @@ pub struct TaskRecord {
     /// What it may use while it is not finished.
     #[serde(with = "resources")]
     pub resources: Resources,
+    /// How many bytes of each output stream are kept beside that.
+    #[serde(default)]
+    pub log_bytes: u64,
     /// How far it is.
     pub state: State,
     /// When it was accepted, milliseconds since 1970.
@@ -34,6 +37,9 @@ pub struct TaskRecord {
     /// How often it was started again because the machine had been restarted.
     #[serde(default)]
     pub restarts: u32,
+    /// How often the hub has asked for content of the result again.
+    #[serde(default)]
+    pub asked_again: u32,
     /// The machine's boot in which its container was last asked for.
     #[serde(default)]
     pub boot: String,
@@ -206,6 +212,12 @@ impl TaskRecord {
     #[must_use]
     pub const fn is_active(&self) -> bool {
         matches!(self.state, State::Waiting | State::Running)
+    }
+
+    /// Bytes of disk that its output may still take.
+    #[must_use]
+    pub const fn promised_output(&self) -> u64 {
+        if self.is_active() { self.log_bytes.saturating_mul(2) } else { 0 }
     }
 
     /// Whether the hub still expects something of it, or we of the hub.

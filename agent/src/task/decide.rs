@@ -20,6 +20,8 @@ pub(crate) struct Situation {
     pub(crate) lent: Resources,
     /// What of it is taken.
     pub(crate) taken: Resources,
+    /// Bytes of disk that the output of its tasks may still take.
+    pub(crate) output: u64,
     /// What the hub owes and has not signed for.
     pub(crate) exposure: Exposure,
     /// How far the hub's wallet can pay what it has signed for, or why it gets no work at all.
@@ -94,7 +96,9 @@ pub(crate) fn decide(assign: &Assign<'_>, situation: &Situation) -> Result<(), R
         );
         return refuse(Reason::NoRoom, problem);
     }
-    let needed = assign.resources.disk.saturating_add(inputs).saturating_add(situation.disk_reserve);
+    let output = assign.log_bytes.saturating_mul(2).saturating_add(situation.output);
+    let needed =
+        [inputs, output, situation.disk_reserve].into_iter().fold(assign.resources.disk, u64::saturating_add);
     if situation.disk_free < needed {
         let problem = format!("the disk is full: {} bytes are free, {needed} needed", situation.disk_free);
         return refuse(Reason::NoRoom, problem);
@@ -251,6 +255,7 @@ pub(crate) mod tests {
             },
             lent: Resources { cpu_millis: 2000, memory: 1 << 30, disk: 1 << 30, inodes: 10_000, pids: 1000 },
             taken: Resources::default(),
+            output: 0,
             exposure: Exposure::default(),
             backing: Ok(Backing { unbacked: Amount::ZERO, doubt: None }),
             exposure_limit: "2".parse().unwrap(),
@@ -327,6 +332,12 @@ pub(crate) mod tests {
         assert_eq!(reason(&huge, &situation()), Reason::NoRoom);
         let full = Situation { disk_free: 16 << 20, ..situation() };
         assert_eq!(reason(&sample(), &full), Reason::NoRoom);
+        // Output lies beside what the task writes, and hubs say how much of it is kept.
+        let endless = Assign { log_bytes: u64::MAX, ..sample() };
+        assert_eq!(reason(&endless, &situation()), Reason::NoRoom);
+        let long = Assign { log_bytes: 400 << 20, ..sample() };
+        assert_eq!(decide(&long, &situation()), Ok(()));
+        assert_eq!(reason(&long, &Situation { output: 400 << 20, ..situation() }), Reason::NoRoom);
     }
 
     #[test]

@@ -36,6 +36,9 @@ use crate::{
     },
 };
 
+/// How often a result is brought again because the hub says that it has lost it.
+const MOST_ASKED_AGAIN: u32 = 8;
+
 /// What follows from a frame, after it is on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reaction {
@@ -138,6 +141,7 @@ pub(super) fn receive(
         Spoken::Work(work::Down::Renewed(renewed)) => inbox.renewed(&renewed),
         Spoken::Result(result::Down::Closed(closed)) => inbox.closed(&closed),
         Spoken::Result(result::Down::Verdict(verdict)) => inbox.verdict(&verdict, payload),
+        Spoken::Result(result::Down::Missing(missing)) => inbox.missing(&missing),
         Spoken::Pay(pay::Down::Issue(issue)) => inbox.voucher(&issue, payload),
         Spoken::Ack(ack::Down::Ack(ack)) => inbox.ack(&ack),
     }
@@ -234,11 +238,13 @@ impl Inbox<'_> {
                 return self.again(tx, &known, payload);
             }
             let domain = Domain { chain_id: assign.chain_id, wallet: assign.wallet };
+            let open = tx.open_tasks()?;
             let situation = Situation {
                 backing: node.reader.backing(&node.hub, &domain, &tx.held()?),
                 ask: node.ask,
                 lent: offer.lent.resources,
-                taken: Node::taken(&tx.open_tasks()?),
+                taken: Node::taken(&open),
+                output: open.iter().fold(0, |sum, task| task.promised_output().saturating_add(sum)),
                 exposure: tx.exposure()?,
                 exposure_limit: offer.exposure_limit,
                 exposure_start: offer.exposure_start,
@@ -253,12 +259,14 @@ impl Inbox<'_> {
                         assignment: id,
                         price: assign.price,
                         resources: assign.resources,
+                        log_bytes: assign.log_bytes,
                         state: State::Waiting,
                         accepted_ms: self.now_ms(),
                         lease_until_ms: assign.lease_until_ms,
                         commits: assign.commits,
                         reruns: 0,
                         restarts: 0,
+                        asked_again: 0,
                         boot: String::new(),
                         reveal_by_ms: None,
                         result: None,
@@ -362,6 +370,31 @@ impl Inbox<'_> {
                 }
                 None => Ok(Reaction::Nothing),
             }
+        })
+    }
+
+    /// Brings a result once more: it is kept until the hub has judged.
+    fn missing(&self, missing: &result::Missing) -> Result<Reaction, Refused> {
+        let id = missing.assignment;
+        self.node.store.write(|tx| {
+            self.admit(tx)?;
+            let Some(mut task) = tx.task(&id)?.filter(|task| task.state == State::Revealed) else {
+                return Ok(Reaction::Nothing);
+            };
+            tracing::warn!(assignment = %id, content = %missing.content, "the hub has lost a part of the result");
+            if task.asked_again < MOST_ASKED_AGAIN {
+                task.asked_again += 1;
+                task.state = State::Finished;
+                tx.put_task(&task)?;
+                return Ok(Reaction::Drive(id));
+            }
+            let explanation = format!("the result was brought {} times, and the hub has lost it each time", task.asked_again + 1);
+            let cause = Cause::DeviceFailed;
+            say_failed(tx, &self.node.hub, &id, cause, &explanation)?;
+            task.state = State::Failed { cause: cause.word().to_owned(), explanation };
+            task.ended_ms = Some(self.now_ms());
+            tx.put_task(&task)?;
+            Ok(Reaction::End(vec![id]))
         })
     }
 

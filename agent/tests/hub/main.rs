@@ -17,7 +17,7 @@ use sosna_protocol::{
     message::{
         enrol::{self, Refusal},
         log, pay,
-        result::{Closed, Judgement, Reveal, Up, Verdict},
+        result::{Closed, Judgement, Missing, Reveal, Up, Verdict},
         work::{self, Assign, MAX_TEXT, Network, Source, SourceKind},
     },
     resources::Resources,
@@ -168,6 +168,13 @@ async fn a_device_enrols_works_and_is_owed() {
     assert_eq!(&*hub.content.get(&tile.sha256.parse::<Hash>().unwrap()).unwrap(), b"tile-2-of-5\n");
     assert_eq!(&*hub.content.get(&manifest.stdout.name().unwrap()).unwrap(), b"done\n");
     assert_eq!(&*hub.content.get(&manifest.stderr.name().unwrap()).unwrap(), b"warning\n");
+
+    // The hub loses a part of it: it is brought again, and nothing runs again.
+    let lost: Hash = tile.sha256.parse().unwrap();
+    hub.content.lose(&lost);
+    hub.say(device, &Missing { assignment: work.assignment, content: lost }).await;
+    assert_eq!(revealed(&hub.hear(&[Kind::Result]).await), reveal);
+    check(&hub, device, &work, &reveal);
 
     let status = agent.status();
     assert!(status.running && status.connected);

@@ -8,7 +8,11 @@ use sosna_protocol::{
     codec::Bounded,
     eip712::{Receipt, Typed as _},
     identity::AssignmentId,
-    message::result::{Commit, Failed, Judgement, Reveal, Up, Verdict},
+    message::{
+        MAX_EXPLANATION,
+        result::{Commit, Failed, Judgement, Missing, Reveal, Up, Verdict},
+        work::Cancel,
+    },
     result::commitment,
 };
 use sosna_store::{Assignment, AssignmentState, Holder, Revealed, Task, TaskState, Tx};
@@ -125,7 +129,28 @@ async fn late(
 }
 
 /// What checking a result against its files came to: what it says, or why it is none.
-type Checked = Result<Revealed, String>;
+type Checked = Result<Revealed, Fault>;
+
+/// Why what was shown is no result.
+enum Fault {
+    /// It will not become one.
+    Wrong(String),
+    /// Content is not here. The device may have brought it: a backup that was restored, or a disk, can have lost it
+    /// since.
+    Missing(Hash),
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(why: &str) -> Self {
+        Self::Wrong(why.to_owned())
+    }
+}
 
 /// Checks a result against the assignment and against its content in the store.
 async fn check(
@@ -149,20 +174,20 @@ async fn check(
         })
         .await?;
     let Some((one, (arch, commits), spec, held)) = found.filter(|(one, ..)| one.device == device) else {
-        return Ok(Err("there is no such assignment".to_owned()));
+        return Ok(Err("there is no such assignment".into()));
     };
-    let Some(spec) = JobSpec::read(&spec) else { return Ok(Err("the job cannot be read".to_owned())) };
+    let Some(spec) = JobSpec::read(&spec) else { return Ok(Err("the job cannot be read".into())) };
     if !reveal.cause.is_result() {
-        return Ok(Err(format!("`{}` is no result", reveal.cause.word())));
+        return Ok(Err(format!("`{}` is no result", reveal.cause.word()).into()));
     }
     if commits {
         let expected = commitment(&hub.address(), &id, &device, &reveal.root, &reveal.salt);
         if one.commitment != Some(expected) {
-            return Ok(Err("the result is not the one that was committed to".to_owned()));
+            return Ok(Err("the result is not the one that was committed to".into()));
         }
     }
     let Some((image, _)) = spec.image(arch) else {
-        return Ok(Err("the task's image is not known".to_owned()));
+        return Ok(Err("the task's image is not known".into()));
     };
     let receipt = Receipt {
         hub: hub.address(),
@@ -176,7 +201,7 @@ async fn check(
     };
     let receipt_digest = receipt.digest(&hub.domain());
     if let Err(error) = curve::verify(&reveal.receipt, &receipt_digest, &device) {
-        return Ok(Err(format!("the receipt does not hold: {error}")));
+        return Ok(Err(format!("the receipt does not hold: {error}").into()));
     }
     let (reveal, stdout_counts, hub) = (*reveal, spec.stdout_counts(), hub.clone());
     let held = held.into_iter().collect();
@@ -201,26 +226,26 @@ fn check_files(
     reveal: &Reveal,
     stdout_counts: bool,
     held: &HashMap<Hash, u64>,
-) -> Result<(), String> {
-    if !held.contains_key(&reveal.manifest) {
-        return Err("the result's manifest was not sent".to_owned());
+) -> Result<(), Fault> {
+    let is_here = |name: &Hash, length: u64| {
+        held.get(name) == Some(&length) && hub.content.length(name) == Some(length)
+    };
+    if !is_here(&reveal.manifest, reveal.manifest_length) {
+        return Err(Fault::Missing(reveal.manifest));
     }
+    let said = |error| Fault::Wrong(sosna_host::report::line(&error));
     let manifest =
-        hub.manifest(&reveal.manifest).ok_or("the result's manifest is not in the content store")?;
-    let manifest = manifest.map_err(|error| sosna_host::report::line(&error))?;
-    let said = |error| sosna_host::report::line(&error);
+        hub.manifest(&reveal.manifest).ok_or("the result's manifest is too long")?.map_err(said)?;
     if manifest.cause().map_err(said)? != reveal.cause || manifest.exit_code != reveal.exit_code {
-        return Err("the manifest tells another end than the device".to_owned());
+        return Err("the manifest tells another end than the device".into());
     }
     if manifest.root(stdout_counts).map_err(said)? != reveal.root {
-        return Err("the manifest has another root than the device says".to_owned());
+        return Err("the manifest has another root than the device says".into());
     }
-    for (name, length) in manifest.content().map_err(said)? {
-        if held.get(&name) != Some(&length) || hub.content.length(&name) != Some(length) {
-            return Err(format!("{name} of the result was not sent"));
-        }
+    match manifest.content().map_err(said)?.into_iter().find(|(name, length)| !is_here(name, *length)) {
+        Some((name, _)) => Err(Fault::Missing(name)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 async fn revealed(
@@ -242,16 +267,29 @@ async fn revealed(
     }
     let early = commits && task.state != TaskState::Revealing;
     let result = match checked {
-        Ok(result) if expected && !early => result,
-        Ok(_) => {
-            let why = "the result was shown before the commitments were closed";
-            return verify::give_up(tx, hub, &one, AssignmentState::Failed, why).await;
+        Ok(_) | Err(Fault::Missing(_)) if !expected || early => {
+            return refuse(tx, hub, &one, "the result was shown before the commitments were closed").await;
         }
-        Err(why) => return verify::give_up(tx, hub, &one, AssignmentState::Failed, &why).await,
+        Ok(result) => result,
+        // It has until the lease, or the time to show, runs out.
+        Err(Fault::Missing(content)) => {
+            tracing::info!(device = %one.device, assignment = %one.id, %content, "content of a result is missing");
+            let missing = Missing { assignment: one.id, content };
+            return Ok(vec![Effect::send(one.device, &missing)?]);
+        }
+        Err(Fault::Wrong(why)) => return refuse(tx, hub, &one, &why).await,
     };
     tx.reveal_assignment(&one.id, &result, hub.now_ms()).await?;
     let mut effects = vec![Effect::Event(Event::Assignment(task.job, task.id, one.id))];
     effects.extend(verify::judge(tx, hub, &task.id).await?);
+    Ok(effects)
+}
+
+/// Ends an assignment for what was shown as its result, and tells the device, which waits for a verdict.
+async fn refuse(tx: &mut Tx, hub: &Hub, one: &Assignment, why: &str) -> Result<Vec<Effect>, HubError> {
+    let mut effects = verify::give_up(tx, hub, one, AssignmentState::Failed, why).await?;
+    let explanation = Bounded(sosna_host::report::cut(why, MAX_EXPLANATION));
+    effects.push(Effect::send(one.device, &Cancel { assignment: one.id, explanation })?);
     Ok(effects)
 }
 

@@ -132,7 +132,12 @@ impl Store {
             let idle = std::iter::repeat_with(|| reader(&file)).take(READERS).collect::<Result<Vec<_>, _>>();
             Ok::<_, StoreError>((writer, idle.map_err(StoreError::sql)?))
         });
-        let (writer, idle) = opening.await.unwrap_or(Err(StoreError::Closed))?;
+        let (writer, idle) = match opening.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(opened) => opened?,
+            // A mistake in this program is told as what it is.
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_cancelled)) => return Err(StoreError::Closed),
+        };
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("store".into());
         thread

@@ -49,6 +49,7 @@ pub(crate) enum Told {
     Renewed { leases: Vec<AssignmentId>, lost: Vec<AssignmentId> },
     Closed(AssignmentId),
     Verdict(AssignmentId, Judgement, Amount),
+    Missing(AssignmentId),
     Issue(Statement, Vec<AssignmentId>),
     Ack(Vec<Position>),
 }
@@ -295,21 +296,22 @@ impl Device {
     /// The result that a task wrote to its standard output, uploaded.
     pub(crate) async fn outcome(&mut self, world: &World, offer: &Offer, said: &str) -> Reveal {
         let (reveal, sent) = self.outcome_unsent(world, offer, said);
-        let (holder, now) = (Holder::Assignment(offer.id), world.hub.now_ms());
-        world
-            .hub
-            .store
-            .write(move |tx| {
-                Box::pin(async move {
-                    for (name, length) in sent {
-                        tx.hold_content(&holder, &name, length as u64, now).await?;
-                    }
-                    Ok::<_, StoreError>(())
-                })
-            })
-            .await
-            .unwrap();
+        self.bring(world, offer, &sent).await;
         reveal
+    }
+
+    /// Brings content for an assignment; the hub has its bytes already.
+    pub(crate) async fn bring(&self, world: &World, offer: &Offer, content: &[(Hash, usize)]) {
+        let (holder, now, content) = (Holder::Assignment(offer.id), world.hub.now_ms(), content.to_vec());
+        let held = world.hub.store.write(move |tx| {
+            Box::pin(async move {
+                for (name, length) in content {
+                    tx.hold_content(&holder, &name, length as u64, now).await?;
+                }
+                Ok::<_, StoreError>(())
+            })
+        });
+        held.await.unwrap();
     }
 
     /// The same, where the hub has its content from somebody else; and that content.
@@ -446,6 +448,16 @@ impl Device {
         self.reveal(world, reveal).await;
     }
 
+    /// Waits until the hub says that content of this assignment's result is not there.
+    pub(crate) async fn asked_again(&mut self, world: &World, offer: &Offer) {
+        self.told(world, |told| (*told == Told::Missing(offer.id)).then_some(())).await;
+    }
+
+    /// Waits until the hub wants nothing of this assignment any more.
+    pub(crate) async fn cancelled(&mut self, world: &World, offer: &Offer) {
+        self.told(world, |told| (*told == Told::Cancel(offer.id)).then_some(())).await;
+    }
+
     pub(crate) async fn verdict(&mut self, world: &World, offer: &Offer) -> (Judgement, Amount) {
         let verdict = self
             .told(world, |told| match told {
@@ -520,6 +532,7 @@ fn read(world: &World, device: &Address, payload: &[u8]) -> Option<Told> {
             result::Down::Verdict(verdict) => {
                 Told::Verdict(verdict.assignment, verdict.judgement, verdict.owed)
             }
+            result::Down::Missing(missing) => Told::Missing(missing.assignment),
         },
         Kind::Pay => {
             let pay::Down::Issue(issue) = pay::Down::read(&frame).unwrap();

@@ -105,6 +105,7 @@ async fn showing_before_the_close_ends_the_assignment_unpaid() {
     let shown = devices[hasty].commit(&world, &first[0].1, "x").await;
     devices[hasty].reveal(&world, &shown).await;
     world.until(job, |all| all.iter().any(|one| one.state == AssignmentState::Failed)).await;
+    devices[hasty].cancelled(&world, &first[0].1).await;
     // It is over for that one: the third takes its place.
     let (third, offer) = offers(&world, &mut devices, 1).await[0];
     assert!(third != hasty && third != other);
@@ -134,13 +135,17 @@ async fn what_was_not_committed_to_or_is_not_there_is_no_result() {
     // One shows something else than it had committed to, the other a manifest that it never uploaded.
     let other = devices[first[0].0].outcome(&world, &first[0].1, "changed my mind").await;
     devices[first[0].0].reveal_when_closed(&world, &other).await;
+    devices[first[0].0].cancelled(&world, &first[0].1).await;
     let mut missing = shown[1];
     missing.manifest = Hash([99; 32]);
     devices[first[1].0].reveal_when_closed(&world, &missing).await;
-    world.until(job, |all| all.iter().filter(|one| one.state == AssignmentState::Failed).count() == 2).await;
+    devices[first[1].0].asked_again(&world, &first[1].1).await;
     let explanations: Vec<_> = world.assignments(job).await.into_iter().map(|one| one.explanation).collect();
     assert!(explanations.iter().any(|why| why.contains("committed to")), "{explanations:?}");
-    assert!(explanations.iter().any(|why| why.contains("manifest was not sent")), "{explanations:?}");
+    // It has its time to bring it, and no more.
+    world.pass(301_000);
+    let verdict = devices[first[1].0].verdict(&world, &first[1].1).await;
+    assert_eq!(verdict, (Judgement::NotRevealed, Amount::ZERO));
 
     let second = offers(&world, &mut devices, 2).await;
     assert!(second.iter().all(|(place, _)| first.iter().all(|(before, _)| before != place)));
@@ -163,13 +168,47 @@ async fn content_that_a_device_has_not_sent_is_no_result_of_its() {
     let job = world.submit(1, 1).await;
     let offer = device.take(&world).await;
     // All of it is in the hub's store, from others.
-    let (shown, _) = device.outcome_unsent(&world, &offer, "somebody's secret");
+    let (shown, sent) = device.outcome_unsent(&world, &offer, "somebody's secret");
     device.reveal(&world, &shown).await;
-    world.until(job, |all| all.iter().any(|one| one.explanation.contains("was not sent"))).await;
+    device.asked_again(&world, &offer).await;
     let secret = sosna_protocol::hash::sha256(b"somebody's secret");
     assert!(
         !world.read(move |tx| Box::pin(async move { Ok(tx.buyer_may_read("buyer", &secret).await?) })).await
     );
+    device.bring(&world, &offer, &sent[..2]).await;
+    device.reveal(&world, &shown).await;
+    device.asked_again(&world, &offer).await;
+    assert_eq!(world.tasks(job).await[0].state, TaskState::Running);
+}
+
+/// Acknowledged content may be lost: by a disk, or because a backup was restored that is older. The device still has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_the_hub_has_lost_is_asked_for_and_then_paid() {
+    let world = World::new().await;
+    let mut devices = world.devices(2).await;
+    let job = world.submit(1, 2).await;
+    let both = offers(&world, &mut devices, 2).await;
+    let mut shown = Vec::new();
+    for (place, offer) in &both {
+        devices[*place].accept(&world, offer).await;
+        shown.push(devices[*place].commit(&world, offer, "lost and found").await);
+    }
+    let said = sosna_protocol::hash::sha256(b"lost and found");
+    std::fs::remove_file(world.hub.content.path(&said)).unwrap();
+    for ((place, offer), shown) in both.iter().zip(&shown) {
+        devices[*place].reveal_when_closed(&world, shown).await;
+        devices[*place].asked_again(&world, offer).await;
+    }
+    assert_eq!(world.tasks(job).await[0].state, TaskState::Revealing);
+    assert_eq!(world.hub.content.put(b"lost and found").unwrap(), said);
+    for ((place, _), shown) in both.iter().zip(&shown) {
+        devices[*place].reveal(&world, shown).await;
+    }
+    for (place, offer) in &both {
+        assert_eq!(devices[*place].verdict(&world, offer).await, (Judgement::Accepted, offer.price));
+    }
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+    world.check_books().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

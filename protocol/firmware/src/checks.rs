@@ -127,6 +127,7 @@ fn message_is_right(one: &vectors::Message) -> bool {
         result::Closed,
         result::Reveal,
         result::Verdict,
+        result::Missing,
         result::Failed,
         pay::Issue,
         pay::Held,

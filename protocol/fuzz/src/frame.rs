@@ -75,7 +75,7 @@ fn messages(frame: &Frame<'_>) {
         work::Down { Assign Cancel Renewed }
         work::Up { Accept Refuse }
         result::Up { Commit Reveal Failed }
-        result::Down { Closed Verdict }
+        result::Down { Closed Verdict Missing }
         pay::Down { Issue }
         pay::Up { Held Present }
         ack::Down { Ack }

@@ -103,9 +103,21 @@ structure! {
     }
 }
 
+structure! {
+    /// Content of a result that was shown is not at the hub, which has lost it: bring what is missing, and show the
+    /// result again. The assignment goes on meanwhile.
+    #[derive(Copy, Eq)]
+    pub struct Missing {
+        /// Which.
+        pub assignment: AssignmentId,
+        /// The SHA-256 of the first that is missing; there may be more.
+        pub content: Hash,
+    }
+}
+
 messages! { Result:
     /// What devices say.
     Up<'a> { Commit = 0, Reveal = 2, Failed<'a> = 4, }
     /// What hubs answer.
-    Down<'a> { Closed = 1, Verdict<'a> = 3, }
+    Down<'a> { Closed = 1, Verdict<'a> = 3, Missing = 5, }
 }

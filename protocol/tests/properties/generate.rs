@@ -331,6 +331,10 @@ pub fn closed() -> impl Strategy<Value = result::Closed> {
         .prop_map(|(assignment, reveal_by_ms)| result::Closed { assignment, reveal_by_ms })
 }
 
+pub fn missing() -> impl Strategy<Value = result::Missing> {
+    (assignment_id(), hash()).prop_map(|(assignment, content)| result::Missing { assignment, content })
+}
+
 pub fn reveal() -> impl Strategy<Value = result::Reveal> {
     (assignment_id(), cause(), any::<u8>(), hash(), hash(), hash(), number(), usage(), signature()).prop_map(
         |(assignment, cause, exit_code, root, salt, manifest, manifest_length, usage, receipt)| {

@@ -131,6 +131,7 @@ messages! {
     failed: result::Up<'_>, result::Up::Failed;
     closed: result::Down<'_>, result::Down::Closed;
     verdict: result::Down<'_>, result::Down::Verdict;
+    missing: result::Down<'_>, result::Down::Missing;
     issue: pay::Down<'_>, pay::Down::Issue;
     held: pay::Up<'_>, pay::Up::Held;
     present: pay::Up<'_>, pay::Up::Present;

@@ -183,6 +183,7 @@ fn messages() {
             explanation,
             earned: Some(Amount::from_units(u128::MAX)),
         }),
+        vector(&result::Missing { assignment: ID, content: Hash([0x43; 32]) }),
         vector(&result::Failed { assignment: ID, cause: Cause::NoImage, explanation }),
         vector(&pay::Issue { statement: statement(), covers: List::new(&[ID]) }),
         vector(&pay::Held { cumulative: Amount::from_units(1) }),

@@ -314,6 +314,14 @@ impl Device {
                     }
                 }
                 result::Down::Verdict(verdict) => self.judged(&verdict, &mut acts),
+                result::Down::Missing(missing) => {
+                    let maker = Maker { key: &self.key, hub: self.hub, conduct: self.profile.conduct };
+                    let id = missing.assignment;
+                    let work = self.works.get(&id).filter(|work| work.step == Step::Shown);
+                    if let Some(made) = work.map(|work| work.make(maker, now_ms)) {
+                        self.bring(made, &mut acts);
+                    }
+                }
             },
             Some(Kind::Pay) => {
                 let pay::Down::Issue(issue) = pay::Down::read(&frame)?;

@@ -66,6 +66,7 @@ pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failur
             writable: &writable,
             range,
             enforcement: &request.settings.enforcement,
+            group: &request.settings.group_of(&spec.id),
             open_files: hard.min(65_536),
         },
     );

@@ -36,7 +36,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cgroup::{CgroupKind, Hierarchies},
+    cgroup::Hierarchies,
     durable,
     enforcement::{Enforcement, UserMapping},
     error::{At, Result, RuntimeError, chain},
@@ -192,7 +192,7 @@ fn prepare(settings: Settings, id: ContainerId) -> Result<Option<(Request, File,
         .at("read the specification of", id.as_str())?;
     let spec: ContainerSpec = serde_json::from_slice(&text)
         .map_err(|source| RuntimeError::Damaged { path: "the specification".into(), source })?;
-    spec.validate()?;
+    settings.check(&spec)?;
     if spec.id != id {
         return Err(RuntimeError::Conflict { id: id.to_string() });
     }
@@ -282,7 +282,7 @@ fn say(reply: &Reply) {
 fn finish(request: &Request, record: &ExitRecord) -> i32 {
     sosna_fault::passed("shim/sweep");
     sys::kill_children();
-    let swept = sweep(&request.spec.id, request.settings.enforcement.cgroups);
+    let swept = sweep(&request.settings, &request.spec.id);
     let mut written = record.write(&request.task_dir);
     for _ in 0..60 {
         if written.is_ok() {
@@ -305,8 +305,8 @@ fn finish(request: &Request, record: &ExitRecord) -> i32 {
 }
 
 /// Kills what is in a container's control groups and removes them.
-pub(crate) fn sweep(id: &ContainerId, cgroups: CgroupKind) -> Result<()> {
-    let group = Hierarchies::usable(cgroups).group(id.as_str());
+fn sweep(settings: &Settings, id: &ContainerId) -> Result<()> {
+    let group = Hierarchies::usable(settings.enforcement.cgroups).group(&settings.group_of(id));
     if !group.exists() {
         return Ok(());
     }

@@ -40,9 +40,9 @@ pub(super) fn container(
         stage::own_mounts(CloneFlags::empty())?;
         Hierarchies::hide_unused();
     }
-    let group = Hierarchies::usable(e.cgroups).group(spec.id.as_str());
+    let group = Hierarchies::usable(e.cgroups).group(&request.settings.group_of(&spec.id));
     // What a shim before us left under the same name must not be counted as this container's.
-    super::sweep(&spec.id, e.cgroups)?;
+    super::sweep(&request.settings, &spec.id)?;
     let mut stage = Stage::build(&Plan {
         spec,
         range: request.range_first.map(|first| (first, uids::WIDTH)),

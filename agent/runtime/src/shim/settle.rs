@@ -103,7 +103,7 @@ fn one(settings: &Settings, id: &ContainerId) -> Result<bool> {
     if !is_ours || ExitRecord::read(&task_dir)?.is_some() {
         return Ok(false);
     }
-    sweep(id, settings.enforcement.cgroups)?;
+    sweep(settings, id)?;
     release(settings, id)?;
     if !task_dir.join(REQUEST).exists() {
         // An agent died before anything was promised: there is nothing to tell.

@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use sosna_runtime::{ContainerSpec, EndCause, Input, Runtime, Sources};
+use sosna_runtime::{ContainerSpec, EndCause, Input, Runtime, RuntimeError, Sources};
 
 use crate::{Env, config, rootfs};
 
@@ -47,6 +47,7 @@ impl Bounded {
         let mut config = config(&folder);
         config.reader = Some(AGENT);
         config.sources = Some(Sources { layers: folder.join("layers"), inputs });
+        config.most = Some(env.script("true").limits);
         let runtime = Runtime::open(config).unwrap();
         Self { folder, layers, runtime }
     }
@@ -157,6 +158,23 @@ fn what_an_agent_may_name(env: &Env) {
     for text in [&b""[..], b"{", b"[]", &vec![b'x'; 1 << 20]] {
         assert!(at.helper("run", "new", text).contains("failed"));
     }
+    let mut spec = at.spec(env, "true");
+    spec.limits.memory_bytes += 1;
+    let said = at.helper("run", spec.id.as_str(), &serde_json::to_vec(&spec).unwrap());
+    assert!(said.contains("failed") && said.contains("more memory than the device lends"), "{said}");
+    let refused = env.tokio.block_on(at.runtime.start(&spec)).unwrap_err();
+    assert!(matches!(refused, RuntimeError::BadSpec { field: "limits", .. }), "{refused:?}");
     assert!(!at.folder.join("data/tasks/new").exists());
+
+    // Another agent's container is not within reach, whatever name is known of it.
+    let theirs = env.script("echo ready; sleep 1; echo done");
+    env.tokio.block_on(env.runtime.start(&theirs)).unwrap();
+    env.until_written(&theirs.id, "ready");
+    assert_eq!(at.helper("settle", theirs.id.as_str(), b""), "{\"done\":[]}\n");
+    let of_this_name = ContainerSpec { id: theirs.id.clone(), ..at.spec(env, "true") };
+    assert_eq!(at.end(env, &of_this_name), EndCause::Exited { code: 0 });
+    env.tokio.block_on(at.runtime.remove(&theirs.id)).unwrap();
+    let record = env.tokio.block_on(env.runtime.wait(&theirs.id)).unwrap();
+    assert_eq!(record.cause, EndCause::Exited { code: 0 }, "it went on");
     assert_eq!(fs::read_to_string(&secret).unwrap(), "of root");
 }

@@ -313,13 +313,9 @@ fn ids_are_mapped(env: &Env) {
     for spec in &specs {
         env.tokio.block_on(env.runtime.start(spec)).unwrap();
         env.until_written(&spec.id, "ready");
-        let group = format!("/sys/fs/cgroup/memory/sosna/{}/cgroup.procs", spec.id);
-        let group = if std::path::Path::new(&group).exists() {
-            group
-        } else {
-            format!("/sys/fs/cgroup/sosna/{}/cgroup.procs", spec.id)
-        };
-        let pid = fs::read_to_string(group).unwrap().lines().next().unwrap().to_owned();
+        let groups = crate::groups(spec.id.as_str());
+        let pid =
+            fs::read_to_string(groups[0].join("cgroup.procs")).unwrap().lines().next().unwrap().to_owned();
         let host = fs::metadata(format!("/proc/{pid}/root/out/file")).unwrap().uid();
         assert!(host >= 1 << 30, "root in the container is {host} on the host");
         first.insert(host);

@@ -109,16 +109,17 @@ fn traces(of: &str) -> Vec<String> {
     found.extend(
         mounts.lines().filter(|l| l.contains("overlay") || l.contains("/dev/loop")).map(str::to_owned),
     );
+    found.extend(groups(of).iter().map(|group| group.display().to_string()));
+    found
+}
+
+/// Control groups of ours whose names begin with `of`.
+fn groups(of: &str) -> Vec<PathBuf> {
     let mut roots = vec![PathBuf::from("/sys/fs/cgroup")];
     roots.extend(fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path()));
-    for root in roots {
-        for entry in fs::read_dir(root.join("sosna")).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(of) {
-                found.push(entry.path().display().to_string());
-            }
-        }
-    }
-    found
+    let entries = roots.iter().flat_map(|root| fs::read_dir(root.join("sosna"))).flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(of));
+    ours.map(|entry| entry.path()).collect()
 }
 
 /// Host processes whose command line contains `text`.

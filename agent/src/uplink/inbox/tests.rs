@@ -16,7 +16,7 @@ use sosna_protocol::{
         ack::{Ack, Position},
         hello::Welcome,
         pay::{Issue, Statement},
-        result::{Closed, Verdict},
+        result::{Closed, Missing, Verdict},
         work::{Cancel, Lease, Renewed, Up},
     },
     result::Usage,
@@ -335,6 +335,31 @@ fn a_cancelled_or_lost_assignment_is_dropped_and_a_finished_one_is_kept() {
     let cancel = Cancel { assignment: id, explanation: Bounded("the buyer has changed their mind") };
     assert_eq!(bench.say(&cancel).unwrap(), Reaction::End(vec![id]));
     assert!(matches!(bench.state(), State::Dropped { .. }));
+}
+
+#[test]
+fn what_the_hub_has_lost_is_brought_again_and_not_for_ever() {
+    let id = sample().assignment;
+    let bench = Bench::new();
+    bench.say(&bench.assign()).unwrap();
+    let missing = Missing { assignment: id, content: Hash([5; 32]) };
+    assert_eq!(bench.say(&missing).unwrap(), Reaction::Nothing, "nothing was shown yet");
+    bench.finish();
+    assert_eq!(bench.say(&missing).unwrap(), Reaction::Nothing, "it is on its way");
+    let show = || {
+        let mut task = bench.node.store.task(&id).unwrap().unwrap();
+        task.state = State::Revealed;
+        bench.node.store.write(|tx| tx.put_task(&task)).unwrap();
+    };
+    for _ in 0..MOST_ASKED_AGAIN {
+        show();
+        assert_eq!(bench.say(&missing).unwrap(), Reaction::Drive(id));
+        assert_eq!(bench.state(), State::Finished);
+    }
+    show();
+    assert_eq!(bench.say(&missing).unwrap(), Reaction::End(vec![id]));
+    assert!(matches!(bench.state(), State::Failed { .. }));
+    assert_eq!(bench.answers(Kind::Result), ["failed device-failed"]);
 }
 
 #[test]

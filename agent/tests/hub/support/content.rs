@@ -76,6 +76,11 @@ impl Content {
         Self { base, blobs }
     }
 
+    /// Loses it, as a disk may.
+    pub fn lose(&self, name: &Hash) {
+        self.blobs.lock().unwrap().remove(&name.to_string()).expect("it was there");
+    }
+
     pub fn put(&self, bytes: &[u8]) -> Hash {
         let name = sha256(bytes);
         self.blobs.lock().unwrap().insert(name.to_string(), Bytes::copy_from_slice(bytes));
