@@ -1,11 +1,12 @@
 //! A whole job for each point at which something is made durable, sent, or done to a container (`sosna-fault`): the process
 //! dies there, or the step fails. Whatever it is, the job ends well, the books balance, and nothing is left behind.
 //!
-//! A life without faults notes the points first. A run tries a few of them, by the commit; all with `SOSNA_TEST_ALL=1`.
+//! A life without faults notes the points first. Then come lives with one fault, and lives with two: one of the hub's, one of
+//! a device's. A run tries a few of them, by the commit; all with `SOSNA_TEST_ALL=1`.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -43,13 +44,13 @@ type Points = BTreeMap<(Program, String), u32>;
 
 #[test]
 fn a_job_survives_every_fault() {
-    let Some((noted, _)) = life(None) else { return };
+    let Some((noted, _)) = life(&[]) else { return };
     assert!(noted.len() > 20, "there are more points than these: {noted:?}");
     let faults: Vec<Fault> = noted
         .iter()
-        // At its first passage, and at a late one.
+        // At its first passage, its last, and one between.
         .flat_map(|(place, count)| {
-            [1, *count].into_iter().take(if *count > 1 { 2 } else { 1 }).map(move |n| (place, n))
+            BTreeSet::from([1, 1 + count / 2, *count]).into_iter().map(move |n| (place, n))
         })
         .flat_map(|((program, point), passage)| {
             let fault = move |what| Fault { program: *program, point: point.clone(), passage, what };
@@ -58,19 +59,38 @@ fn a_job_survives_every_fault() {
         // Where nothing can fail, dying is all that can happen.
         .filter(|fault| fault.what == "kill" || can_fail(&fault.point))
         .collect();
-    let chosen = rotation::some("faults", faults.len(), TRIED);
-    let mut met = 0;
-    for place in &chosen {
-        let Fault { program, point, passage, what } = &faults[*place];
-        let began = Instant::now();
-        let Some((_, is_met)) = life(Some(&faults[*place])) else { return };
-        met += usize::from(is_met);
-        let came = if is_met { "survived" } else { "did not come about" };
-        eprintln!("FAULT {program:?} {point}@{passage} {what}: {came} in {:.1?}", began.elapsed());
-        assert!(is_met || *passage > 1, "each life passes {point} once");
+    let alone = faults.chunks(1).map(<[Fault]>::to_vec);
+    if try_some("faults", "faults", &alone.collect::<Vec<_>>(), TRIED).is_none() {
+        return;
     }
-    eprintln!("{met} of {} faults at {} points came about, and were survived", faults.len(), noted.len());
-    assert!(met * 2 > chosen.len(), "most late passages are passed again");
+    // Each of the hub's with one of the agents', so that both fall in one life.
+    let of = |program| faults.iter().filter(move |fault| fault.program == program);
+    let pairs = of(Program::Hub).zip(of(Program::Agents).cycle().skip(1).step_by(7));
+    let pairs: Vec<_> = pairs.map(|(hub, agents)| vec![hub.clone(), agents.clone()]).collect();
+    try_some("pairs", "faults pairs", &pairs, 1);
+}
+
+/// Tries some of these, or all. `None` where it cannot run here.
+fn try_some(what: &str, turn: &str, all: &[Vec<Fault>], at_most: usize) -> Option<()> {
+    let chosen = rotation::some(turn, all.len(), at_most);
+    let (mut tried, mut met) = (0, 0);
+    for place in &chosen {
+        let faults = &all[*place];
+        let began = Instant::now();
+        let (_, came) = life(faults)?;
+        let took = began.elapsed();
+        for (Fault { program, point, passage, what }, is_met) in faults.iter().zip(came) {
+            let came = if is_met { "survived" } else { "did not come about" };
+            eprintln!("FAULT {program:?} {point}@{passage} {what}: {came} in {took:.1?}");
+            // Another fault may keep a life from passing there as often.
+            assert!(is_met || *passage > 1 || faults.len() > 1, "each life passes {point} once");
+            tried += 1;
+            met += usize::from(is_met);
+        }
+    }
+    eprintln!("{met} of {tried} {what} came about, and were survived");
+    assert!(met * 2 > tried, "most late passages are passed again");
+    Some(())
 }
 
 /// Steps that return an error; the others are moments.
@@ -79,9 +99,9 @@ fn can_fail(point: &str) -> bool {
     steps.iter().any(|step| point.contains(step)) && !point.ends_with("committed")
 }
 
-/// A hub and two devices from nothing to a job that has ended; the points that were passed, and whether the fault came about.
-/// `None` where it cannot run here.
-fn life(fault: Option<&Fault>) -> Option<(Points, bool)> {
+/// A hub and two devices from nothing to a job that has ended, with at most one fault of each program; the points that were
+/// passed, and which faults came about. `None` where it cannot run here.
+fn life(faults: &[Fault]) -> Option<(Points, Vec<bool>)> {
     let (mut world, image) = prepare(TEST, Duration::from_secs(90))?;
     // Agents have no rights, and each is a user of its own.
     let folder = world.dir().join("faults");
@@ -92,12 +112,13 @@ fn life(fault: Option<&Fault>) -> Option<(Points, bool)> {
         fs::write(&list, "").unwrap();
         fs::set_permissions(&list, fs::Permissions::from_mode(0o666)).unwrap();
     }
+    let met = |fault: &Fault| folder.join(format!("{:?}.met", fault.program));
     let environment = |program: Program| {
         let list = folder.join(format!("{program:?}.points"));
         let mut environment = vec![("SOSNA_FAULT_LIST", list.display().to_string())];
-        if let Some(fault) = fault.filter(|fault| fault.program == program) {
+        if let Some(fault) = faults.iter().find(|fault| fault.program == program) {
             environment.push(("SOSNA_FAULT", format!("{}@{}={}", fault.point, fault.passage, fault.what)));
-            environment.push(("SOSNA_FAULT_ONCE", folder.join("met").display().to_string()));
+            environment.push(("SOSNA_FAULT_ONCE", met(fault).display().to_string()));
         }
         environment
     };
@@ -123,14 +144,18 @@ fn life(fault: Option<&Fault>) -> Option<(Points, bool)> {
         let jobs = items(&jobs["jobs"]);
         (!jobs.is_empty() && jobs.iter().all(|job| text(&job["state"]) == "succeeded")).then_some(())
     });
-    let met = folder.join("met");
-    if fault.is_some() {
+    if !faults.is_empty() {
         // What comes late may come a little later still.
         let end = Instant::now() + Duration::from_secs(5);
-        told.until("the fault", |_| (met.exists() || Instant::now() > end).then_some(()));
+        told.until("the faults", |_| {
+            (faults.iter().all(|fault| met(fault).exists()) || Instant::now() > end).then_some(())
+        });
     }
-    // From now on it does not come about any more.
-    let is_met = fs::OpenOptions::new().write(true).create_new(true).open(&met).is_err();
+    // From now on they do not come about any more.
+    let came = faults
+        .iter()
+        .map(|fault| fs::OpenOptions::new().write(true).create_new(true).open(met(fault)).is_err());
+    let came: Vec<_> = came.collect();
     // What died with it is started again before the books are asked for.
     told.until("everybody back", |told| {
         let devices = told.ask(&told.world.admin(), &["devices"])?;
@@ -151,7 +176,7 @@ fn life(fault: Option<&Fault>) -> Option<(Points, bool)> {
     }
     assert_enrolled(told.world.dir());
     told.world.finish();
-    Some((points, is_met))
+    Some((points, came))
 }
 
 /// Each device has its enrolment, whole.

@@ -9,6 +9,7 @@ pub mod contracts;
 pub mod demo;
 pub mod dist;
 pub mod exec;
+pub mod flame;
 pub mod live;
 pub mod oci;
 pub mod paths;

@@ -3,10 +3,11 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 use xtask::bench::{self, BENCHES};
 use xtask::demo::Demo;
 use xtask::dist::{self, Architecture};
+use xtask::flame::Subject;
 use xtask::paths::Tree;
 use xtask::test::{self, Options};
 
@@ -42,6 +43,14 @@ enum Task {
         /// A line of JSON for each figure instead of a table.
         #[arg(long)]
         json: bool,
+    },
+    /// Draws flame graphs of what a bench does, into target/bench/flame: where the time goes.
+    #[command(after_help = "Examples:\n  cargo xtask flame\n  cargo xtask flame containers\n\n\
+        It needs perf, and compiles into target/flame. Open the pictures in a browser: a click looks closer.")]
+    Flame {
+        /// Of what; of everything when nothing is named.
+        #[arg(value_name = "NAME")]
+        subjects: Vec<Subject>,
     },
     /// Compiles what devices get, each program one static file, and packs it.
     #[command(after_help = "Examples:\n  cargo xtask dist\n  cargo xtask dist --target aarch64\n\n\
@@ -138,6 +147,11 @@ fn carry_out(task: &Task) -> Result<ExitCode, Box<dyn Error>> {
                 Ok(ExitCode::from(2))
             }
         },
+        Task::Flame { subjects } => {
+            let subjects = if subjects.is_empty() { Subject::value_variants() } else { subjects };
+            xtask::flame::run(&tree, subjects)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Task::Dist { targets, json } => {
             let targets = if targets.is_empty() { &Architecture::ALL[..] } else { targets };
             dist::run(&tree, targets, *json)?;

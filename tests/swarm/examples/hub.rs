@@ -61,6 +61,30 @@ fn beside_quiet(metric: &str, (value, quiet): (f64, f64)) {
     std::io::stdout().flush().unwrap();
 }
 
+/// Has perf look at the hub while something is done, where `cargo xtask flame` asks for it.
+struct Recording(Option<Child>);
+
+impl Recording {
+    fn of(hub: &Child, part: &str) -> Self {
+        let told = ["SOSNA_BENCH_PERF", "SOSNA_BENCH_HERTZ", "SOSNA_BENCH_RECORDS"].map(std::env::var_os);
+        let [Some(perf), Some(hertz), Some(records)] = told else { return Self(None) };
+        let record = PathBuf::from(records).join(part).with_extension("data");
+        let mut command = Command::new(perf);
+        command.args(["record", "-g", "-p", &hub.id().to_string(), "-F"]).arg(hertz).arg("-o").arg(record);
+        Self(Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()))
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let Some(perf) = &mut self.0 else { return };
+        // It writes what it has when it is interrupted.
+        let id = i32::try_from(perf.id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGINT).unwrap();
+        perf.wait().unwrap();
+    }
+}
+
 struct Bench {
     folder: tempfile::TempDir,
     programs: PathBuf,
@@ -152,6 +176,10 @@ impl Bench {
         token.parse().unwrap()
     }
 
+    fn record(&self, part: &str) -> Recording {
+        Recording::of(self.hub.as_ref().unwrap(), part)
+    }
+
     /// What of the hub is in memory, in MiB.
     fn memory(&self) -> f64 {
         let status = self.proc("status");
@@ -239,9 +267,11 @@ impl Bench {
             self.until(runtime, &swarm, "everybody online", |figures| figures.online == DEVICES as u64);
             sleep(Duration::from_secs(3));
             swarm.begin_times();
+            let recording = (chatter == 16).then(|| self.record("durable"));
             let (before, began, cpu) = (swarm.figures().acknowledged, Instant::now(), self.cpu());
             sleep(Duration::from_secs(10));
             let (after, took, busy) = (swarm.figures(), began.elapsed().as_secs_f64(), self.cpu() - cpu);
+            drop(recording);
             let count = (after.acknowledged - before) as f64;
             let name = format!("durable, {chatter} on their way each");
             figure(&name, count / took, "1/s");
@@ -332,9 +362,11 @@ impl Bench {
         const TASKS: u64 = 4000;
         let swarm = self.workers(runtime, 76, Duration::from_secs(60));
         let (began, cpu) = (Instant::now(), self.cpu());
+        let recording = self.record("dispatch");
         let job = self.submit(image, ("none", TASKS, "3m"));
         self.until(runtime, &swarm, "everything accepted", |figures| accepted(figures) >= TASKS);
         let (took, busy) = (began.elapsed().as_secs_f64(), self.cpu() - cpu);
+        drop(recording);
         figure("assignments dispatched, no results coming", TASKS as f64 / took, "1/s");
         figure(
             "assignments dispatched, no results coming: by the hub's own time",
@@ -354,6 +386,7 @@ impl Bench {
         for (verify, tasks, replicas) in [("none", 4000_u64, 1_u64), ("replicate:2", 2000, 2)] {
             let before = swarm.figures();
             let (began, cpu) = (Instant::now(), self.cpu());
+            let recording = (replicas == 1).then(|| self.record("results"));
             self.submit(&image, (verify, tasks, "10s"));
             let wanted = tasks * replicas;
             let mut dispatched = None;
@@ -364,6 +397,7 @@ impl Bench {
                 figures.verdicts(Judgement::Accepted) - before.verdicts(Judgement::Accepted) >= wanted
             });
             let (took, busy) = (began.elapsed().as_secs_f64(), self.cpu() - cpu);
+            drop(recording);
             let dispatched = dispatched.unwrap_or_else(|| began.elapsed()).as_secs_f64();
             figure(&format!("{verify}: assignments dispatched"), wanted as f64 / dispatched, "1/s");
             figure(&format!("{verify}: verified tasks"), tasks as f64 / took, "1/s");

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::examples::run;
@@ -19,8 +19,7 @@ pub(super) fn measure(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn
     line.now("looking for crun, runc and busybox");
     let peers = [("crun", "usr/bin/crun"), ("runc", "usr/sbin/runc")]
         .map(|(name, program)| (name, unpack(tree, name, program)));
-    let rootfs = tree.target().join("bench/rootfs");
-    make_rootfs(&unpack(tree, "busybox-static", "bin/busybox")?.program, &rootfs)?;
+    let rootfs = rootfs(tree)?;
     line.step("compiling as for distribution");
     let what = ["--package", "sosna-runtime", "--example", "bench-containers"];
     let folder = dist::native(tree, &what, |text| line.now(text))?;
@@ -35,12 +34,14 @@ pub(super) fn measure(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn
 }
 
 /// A busybox with the two commands that the bench runs.
-fn make_rootfs(busybox: &Path, rootfs: &Path) -> std::io::Result<()> {
+pub(crate) fn rootfs(tree: &Tree) -> Result<PathBuf, Box<dyn Error>> {
+    let busybox = unpack(tree, "busybox-static", "bin/busybox")?.program;
+    let rootfs = tree.target().join("bench/rootfs");
     for folder in ["bin", "dev", "proc", "sys", "tmp"] {
         fs::create_dir_all(rootfs.join(folder))?;
     }
     for applet in ["true", "cat"] {
-        fs::copy(busybox, rootfs.join("bin").join(applet))?;
+        fs::copy(&busybox, rootfs.join("bin").join(applet))?;
     }
-    Ok(())
+    Ok(rootfs)
 }

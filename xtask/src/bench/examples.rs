@@ -28,13 +28,14 @@ pub(super) fn ingest(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn 
     run(tree, line, example(tree, "ingest").env("PATH", path))
 }
 
-/// A hub as it is shipped, and a crowd of devices.
+/// A hub as it is shipped, and a crowd of devices; what its broker takes beside what mosquitto does.
 pub(super) fn hub(tree: &Tree, line: &Line) -> Result<Vec<Measured>, Box<dyn Error>> {
     let mut command = exec::cargo();
     command.args(["build", "--release", "--package", "sosna-hub", "--package", "sosna", "--bins"]);
     cargo(tree, line, "hub", &mut command)?;
     build(tree, line, "sosna-swarm", "hub")?;
-    let figures = run(tree, line, &mut example(tree, "hub"))?;
+    let mut figures = run(tree, line, &mut example(tree, "hub"))?;
+    figures.extend(ingest(tree, line)?);
     let folder = tree.target().join("bench");
     std::fs::create_dir_all(&folder)?;
     let plot = folder.join("hub.svg");

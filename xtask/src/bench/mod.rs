@@ -11,6 +11,7 @@ mod promises;
 use std::error::Error;
 use std::path::PathBuf;
 
+pub(crate) use containers::rootfs;
 pub use figure::{Figure, Measured};
 
 use crate::exec::{self, Log};
@@ -65,7 +66,7 @@ pub const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "hub",
-        about: "one hub and up to 18,000 devices: connections, a herd, durable writes, attacks, dispatch, verified tasks",
+        about: "one hub and up to 18,000 devices: connections, a herd, durable writes, attacks, dispatch, verified tasks, telemetry",
         run: examples::hub,
     },
 ];

@@ -66,6 +66,7 @@ const PROMISES: &[Promise] = &[
     promise("hub", "durable, 16 on their way each", None, Bound::AtLeast(10_000.0)),
     promise("hub", "durable, 16 on their way each: p99", None, Bound::AtMost(50.0)),
     promise("hub", "assignments dispatched, no results coming", None, Bound::AtLeast(4_000.0)),
+    promise("hub", "telemetry", Some("mosquitto"), Bound::RatioAtLeast(1.0)),
     promise("ingest", "telemetry", Some("mosquitto"), Bound::RatioAtLeast(1.0)),
 ];
 
