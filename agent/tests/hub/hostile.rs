@@ -6,7 +6,7 @@ use std::time::Duration;
 use sosna_host::identity::IdentityKey;
 use sosna_protocol::{
     Address, Amount, Hash,
-    codec::{Bounded, List},
+    codec::{Bounded, Encode, EncodeError, List, Writer},
     envelope::Meta,
     frame::MAX_FRAME,
     identity::{AssignmentId, Nonce, Sign as _},
@@ -44,6 +44,21 @@ async fn refused(hub: &mut ScriptedHub, work: &Assign<'_>) -> Reason {
         }
         work::Up::Accept(accept) => panic!("it accepted {:?}", accept.assignment),
     }
+}
+
+/// "Run this": a message that the protocol does not have, under some number of the exchange about work.
+struct Remote<'a, const NUMBER: u64>(&'a [&'a str]);
+
+impl<const NUMBER: u64> Encode for Remote<'_, NUMBER> {
+    fn encode(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.array(self.0.len())?;
+        self.0.iter().try_for_each(|text| writer.text(text))
+    }
+}
+
+impl<const NUMBER: u64> Message for Remote<'_, NUMBER> {
+    const KIND: Kind = Kind::Work;
+    const NUMBER: u64 = NUMBER;
 }
 
 /// A frame of the hub's with an envelope to choose.
@@ -89,6 +104,18 @@ async fn a_hostile_hub_and_a_hostile_broker_get_nothing() {
     let open = Assign { network: Network::Internet, ..work(&hub) };
     hub.say(device, &open).await;
     assert_eq!(refused(&mut hub, &open).await, Reason::Unsupported);
+
+    // A command for the device itself, in the place of what there is and of what there is not.
+    let owned = folder.path().join("owned");
+    let command = ["sh", "-c", &format!("touch {}", owned.display())];
+    let before = agent.status().refused_frames;
+    hub.say(device, &Remote::<0>(&command)).await;
+    hub.say(device, &Remote::<2>(&command)).await;
+    hub.say(device, &Remote::<98>(&command)).await;
+    hub.hear_nothing(&[Kind::Work], MOMENT).await;
+    let status = agent.status();
+    assert!(status.connected && status.refused_frames >= before + 3, "{before} {status:?}");
+    assert!(!owned.exists(), "it ran what the hub said");
 
     // The first one goes on as it was agreed.
     let heard = hub.hear(&[Kind::Result]).await;
