@@ -24,7 +24,7 @@ use sosna_store::{Store, StoreError};
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use crate::{
-    config::HubConfig, content::Keeping, error::HubError, fleet::Fleet, ledger::chain::Chain,
+    config::HubConfig, content::Keeping, curve::Signer, error::HubError, fleet::Fleet, ledger::chain::Chain,
     metrics::Metrics,
 };
 
@@ -42,6 +42,8 @@ pub struct Hub {
     pub clock: SharedClock,
     /// The hub's own key.
     pub key: IdentityKey,
+    /// The same, for what is signed often.
+    pub(crate) signer: Signer,
     /// The key of the hub's own devices' owner, by which `sosna-hub token` delegates.
     pub owner: IdentityKey,
     /// What is remembered.
@@ -275,6 +277,7 @@ impl Hub {
         let hub = Self {
             config,
             clock,
+            signer: Signer::of(&key),
             key,
             owner,
             store,

@@ -12,6 +12,7 @@ pub mod content;
 mod curve;
 pub mod error;
 pub mod fleet;
+pub mod heap;
 pub mod hub;
 pub mod intake;
 pub mod job;

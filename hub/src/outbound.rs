@@ -26,13 +26,7 @@ pub(crate) async fn run(hub: Arc<Hub>, mut waiting: mpsc::Receiver<Outbound>) {
             places.push((to, kind));
             frames.push((meta, body));
         }
-        let sealed = match sosna_host::seal::batch(&hub.key, &frames) {
-            Ok(sealed) => sealed,
-            Err(error) => {
-                tracing::error!("nothing can be sent: {}", sosna_host::report::line(&error));
-                continue;
-            }
-        };
+        let Ok(sealed) = sosna_host::seal::batch(&hub.signer, &frames);
         hub.metrics.batches_signed.add_one();
         let Some(broker) = hub.broker.get() else { continue };
         for ((to, kind), frame) in places.into_iter().zip(sealed) {

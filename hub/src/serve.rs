@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    HubConfig, HubError, admin, api, content,
+    HubConfig, HubError, admin, api, content, heap,
     hub::{Addresses, Hub, Outbound},
     intake::Intake,
     ledger, listener, outbound, schedule, tick,
@@ -192,6 +192,7 @@ pub fn workers(hub: &Arc<Hub>, waiting: mpsc::Receiver<Outbound>) -> JoinSet<()>
     workers.spawn(outbound::run(hub.clone(), waiting));
     workers.spawn(schedule::run(hub.clone()));
     workers.spawn(tick::run(hub.clone()));
+    workers.spawn(heap::give_back());
     workers.spawn(ledger::chain::run(hub.clone()));
     workers
 }

@@ -38,13 +38,16 @@ pub fn run(tree: &Tree, subjects: &[Subject]) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&folder)?;
     let live = Live::new(12);
     for subject in subjects {
-        let (name, draw): (_, fn(&Tree, &Path, &Line) -> Result<Vec<PathBuf>, Box<dyn Error>>) = match subject
-        {
-            Subject::Hub => ("hub", hub),
-            Subject::Containers => ("containers", containers),
+        let name = match subject {
+            Subject::Hub => "hub",
+            Subject::Containers => "containers",
         };
         let line = live.line(name);
-        match draw(tree, &folder, &line) {
+        let drawn = match subject {
+            Subject::Hub => hub(tree, &folder, &line),
+            Subject::Containers => containers(tree, &folder, &line),
+        };
+        match drawn {
             Ok(graphs) => {
                 line.end(Mark::Good, "drawn");
                 graphs.iter().for_each(|graph| live.say(&graph.display().to_string()));

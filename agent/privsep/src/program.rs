@@ -92,32 +92,52 @@ pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
 }
 
-/// Lets go of the pages of code that are mapped: they come back from the program's file when they are needed. A process
-/// that waits needs few of those that it took to start.
+/// Lets go of the pages of code and constants that are mapped: they come back from the program's file when they are
+/// needed. A process that waits needs few of those that it took to start.
 pub fn drop_code_pages() {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    for line in maps.lines() {
-        let mut fields = line.split_whitespace();
-        let (Some(range), Some("r-xp"), Some(inode)) = (fields.next(), fields.next(), fields.nth(2)) else {
-            continue;
-        };
-        let Some((Ok(from), Ok(to))) = range
-            .split_once('-')
-            .map(|(from, to)| (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)))
-        else {
-            continue;
-        };
-        if inode != "0" {
-            // SAFETY: the range is a private mapping of a file that is not writable and never was: its pages hold
-            // what the file holds, and the kernel reads them again on the next access.
+    let maps: Vec<_> = maps.lines().filter_map(Mapping::of).collect();
+    for (place, mapping) in maps.iter().enumerate() {
+        // Of what can only be read, the part that begins with the file's header and lies before its code. What the linker
+        // has written addresses into, and closed then, lies behind it.
+        let before_code =
+            maps.get(place + 1).is_some_and(|next| next.access == "r-xp" && next.inode == mapping.inode);
+        let is_constant = mapping.access == "r--p" && mapping.offset == 0 && before_code;
+        if mapping.inode != "0" && (mapping.access == "r-xp" || is_constant) {
+            // SAFETY: the range is a private mapping of a file that is not writable and never was (the linker refuses
+            // relocations in code and header): its pages hold what the file holds, and the kernel reads them again on
+            // the next access.
             unsafe {
                 libc::madvise(
-                    std::ptr::without_provenance_mut(from),
-                    to.saturating_sub(from),
+                    std::ptr::without_provenance_mut(mapping.from),
+                    mapping.to.saturating_sub(mapping.from),
                     libc::MADV_DONTNEED,
                 );
             }
         }
+    }
+}
+
+/// A line of `/proc/self/maps` (proc(5)).
+struct Mapping<'a> {
+    from: usize,
+    to: usize,
+    access: &'a str,
+    offset: u64,
+    inode: &'a str,
+}
+
+impl<'a> Mapping<'a> {
+    fn of(line: &'a str) -> Option<Self> {
+        let mut fields = line.split_whitespace();
+        let (from, to) = fields.next()?.split_once('-')?;
+        Some(Self {
+            from: usize::from_str_radix(from, 16).ok()?,
+            to: usize::from_str_radix(to, 16).ok()?,
+            access: fields.next()?,
+            offset: u64::from_str_radix(fields.next()?, 16).ok()?,
+            inode: fields.nth(1)?,
+        })
     }
 }
 

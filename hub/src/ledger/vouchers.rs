@@ -105,9 +105,7 @@ async fn issue(tx: &mut Tx, hub: &Hub, address: &Address) -> Result<Vec<Effect>,
     let receipts = receipts_root(named.iter().filter_map(Item::digest));
     let domain = hub.domain();
     let voucher = Voucher { device: *address, cumulative, receipts };
-    let signature = voucher
-        .sign(&domain, &hub.key)
-        .map_err(|error| HubError::internal("a voucher could not be signed", error))?;
+    let Ok(signature) = voucher.sign(&domain, &hub.signer);
     let statement =
         Statement { chain_id: domain.chain_id, wallet: domain.wallet, cumulative, receipts, signature };
     tx.put_voucher(address, &statement, now).await?;

@@ -24,6 +24,9 @@ const QUEUE: usize = 4096;
 /// Connections that read beside the writer.
 const READERS: usize = 4;
 
+/// How much of the file each of them keeps in memory, KiB; the writer keeps SQLite's usual 2,000. The kernel has the rest.
+const READERS_CACHE_KIB: i64 = 512;
+
 /// A piece of work's future.
 pub type Work<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
 
@@ -115,7 +118,10 @@ fn adopt(connection: &Connection) -> rusqlite::Result<()> {
 
 /// A connection that reads.
 pub(crate) fn reader(path: &Path) -> rusqlite::Result<Tx> {
-    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map(Tx::new)
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    // Below zero it is KiB, above pages.
+    connection.pragma_update(None, "cache_size", -READERS_CACHE_KIB)?;
+    Ok(Tx::new(connection))
 }
 
 // === impl Store ===

@@ -110,10 +110,16 @@ impl IdentityKey {
         let stored = Stored {
             version: 1,
             address: self.address().checksummed().as_str().to_owned(),
-            key: Hash(self.0.to_bytes().0).to_string(),
+            key: Hash(self.secret()).to_string(),
         };
         let text = serde_json::to_vec_pretty(&stored).expect("three strings and a number are JSON");
         Ok(file::write(path, &text, Access::Private)?)
+    }
+
+    /// The secret number itself, for another library that signs in this process.
+    #[must_use]
+    pub fn secret(&self) -> [u8; 32] {
+        self.0.to_bytes().0
     }
 
     /// Opens an Ethereum keystore (version 3).

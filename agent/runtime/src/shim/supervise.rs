@@ -28,6 +28,8 @@ use crate::{cgroup::Group, scratch::Scratch};
 const DRAIN: Duration = Duration::from_millis(500);
 /// How often the disk is looked at.
 const DISK: Duration = Duration::from_secs(1);
+/// After so long without anything but that, what it took is let go of.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// How a container's init ended, and what was going on.
 #[derive(Debug)]
@@ -61,6 +63,7 @@ impl Watch<'_> {
         let (mut stopped, mut timed_out, mut disk_full) = (false, false, false);
         let mut ended: Option<(WaitStatus, Instant)> = None;
         let mut next_disk = self.started + DISK;
+        let mut quiet_at = Some(self.started + QUIET);
         // A limit beyond what the clock can say is no limit.
         let wall_at = self.started.checked_add(self.wall);
         loop {
@@ -83,6 +86,10 @@ impl Watch<'_> {
                 if now >= next_disk {
                     disk_full |= self.scratch.is_full();
                     next_disk = now + DISK;
+                    if quiet_at.is_some_and(|at| now >= at) {
+                        quiet_at = None;
+                        sosna_privsep::drop_code_pages();
+                    }
                 }
             }
             let deadline = match ended {
@@ -93,6 +100,9 @@ impl Watch<'_> {
                     .min(),
             };
             let ready = self.wait(&clients, ended.is_some(), deadline);
+            if ready.is_something() {
+                quiet_at = Some(Instant::now() + QUIET);
+            }
             if ready.ended && ended.is_none() {
                 match waitpid(self.init, Some(WaitPidFlag::WNOHANG)) {
                     Ok(WaitStatus::StillAlive) => {}
@@ -194,4 +204,11 @@ struct Ready {
     ended: bool,
     streams: [bool; 2],
     clients: Vec<bool>,
+}
+
+impl Ready {
+    fn is_something(&self) -> bool {
+        let (streams, clients) = (self.streams.into_iter(), self.clients.iter().copied());
+        self.listener || self.ended || streams.chain(clients).any(|is_ready| is_ready)
+    }
 }
