@@ -116,7 +116,8 @@ pub fn most(config: &AgentConfig) -> Result<Limits, DeviceError> {
         memory_bytes: memory(config)?,
         pids: config.limits.pids,
         disk_bytes: disk.map_or(bytes, |disk| disk.min(bytes)),
-        disk_inodes: if inodes == 0 { UNCOUNTED } else { inodes },
+        // Some file systems make more as they are needed.
+        disk_inodes: if inodes == 0 { UNCOUNTED } else { inodes.max(bytes / 512) },
         wall: Duration::MAX,
         log_bytes: bytes,
     })

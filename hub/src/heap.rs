@@ -7,15 +7,18 @@ use std::time::Duration;
 #[cfg(target_env = "gnu")]
 const GIVEN_BACK: Duration = Duration::from_secs(300);
 
-/// Sets the allocator up: few arenas, and large pieces always apart. Call it first in `main`, before there are threads.
+/// Sets the allocator up: few arenas, and large pieces always apart.
+///
+/// # Safety
+/// This process has one thread (mallopt(3): it is unsafe beside others).
 #[cfg(target_env = "gnu")]
-pub fn prepare() {
+pub unsafe fn prepare() {
     use nix::libc;
     // One in use for each of some threads at a time; others wait for a moment.
     const ARENAS: libc::c_int = 4;
     // Beyond this a piece is mapped for itself, and unmapped when it is freed. Set, it does not grow with what was freed.
     const APART: libc::c_int = 256 << 10;
-    // SAFETY: numbers only, and no other thread allocates yet.
+    // SAFETY: numbers only, and our caller says that nobody else allocates.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, ARENAS);
         libc::mallopt(libc::M_MMAP_THRESHOLD, APART);
@@ -33,8 +36,11 @@ pub(crate) async fn give_back() {
 }
 
 /// Other allocators do it by themselves.
+///
+/// # Safety
+/// None is needed.
 #[cfg(not(target_env = "gnu"))]
-pub fn prepare() {}
+pub unsafe fn prepare() {}
 
 /// Other allocators do it by themselves.
 #[cfg(not(target_env = "gnu"))]

@@ -115,7 +115,8 @@ enum User {
 }
 
 fn main() -> ExitCode {
-    sosna_hub::heap::prepare();
+    // SAFETY: it is the first thing that this program does.
+    unsafe { sosna_hub::heap::prepare() };
     // The tree holds two providers; without this the first builder would panic.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         eprintln!("sosna-hub: another cryptographic provider is in place already");

@@ -89,7 +89,7 @@ fn try_some(what: &str, turn: &str, all: &[Vec<Fault>], at_most: usize) -> Optio
         }
     }
     eprintln!("{met} of {tried} {what} came about, and were survived");
-    assert!(met * 2 > tried, "most late passages are passed again");
+    assert!(met * 2 >= tried, "most late passages are passed again");
     Some(())
 }
 

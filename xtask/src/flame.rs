@@ -20,6 +20,9 @@ use crate::tools::programs::find;
 /// How often perf looks in a second: no divisor of anything that a kernel does by the clock.
 const HERTZ: &str = "499";
 
+/// So many parts of its work the hub's bench has recorded.
+const PARTS: usize = 3;
+
 /// Of what graphs can be drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Subject {
@@ -83,6 +86,10 @@ fn hub(tree: &Tree, folder: &Path, line: &Line) -> Result<Vec<PathBuf>, Box<dyn 
         let graph = folder.join(format!("hub-{part}.svg"));
         draw(&perf, &record, &graph, &format!("a hub: {part}"))?;
         graphs.push(graph);
+    }
+    if graphs.len() < PARTS {
+        let said = "perf recorded nothing; may it look at other processes (kernel.perf_event_paranoid)?";
+        return Err(BenchError::Program { program: perf.display().to_string(), said: said.to_owned() }.into());
     }
     graphs.sort();
     Ok(graphs)

@@ -139,7 +139,11 @@ impl Tx<'_> {
         }
     }
 
-    fn first_waiting(&self, kind: Kind) -> Result<Option<u64>, StoreError> {
+    /// The counter of the first frame of a kind that is not acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn first_waiting(&self, kind: Kind) -> Result<Option<u64>, StoreError> {
         let table = self.inner.open_table(OUTBOX)?;
         let key = kind as u8;
         let first = table.range((key, 0)..=(key, u64::MAX))?.next().transpose()?;

@@ -5,8 +5,9 @@ use sosna_protocol::{
     Address, Amount, Hash, Signature,
     eip712::{Domain, Receipt},
     identity::{AssignmentId, TaskId},
+    message::result::Reveal,
     resources::Resources,
-    result::Usage,
+    result::{Cause, Usage},
 };
 
 /// One assignment.
@@ -234,6 +235,22 @@ impl ResultRecord {
     #[must_use]
     pub const fn usage(&self) -> Usage {
         Usage { cpu_ns: self.cpu_ns, peak_memory: self.peak_memory, wall_ms: self.wall_ms }
+    }
+
+    /// What is said of it to the hub; `None` where the record is damaged.
+    #[must_use]
+    pub fn reveal(&self, assignment: AssignmentId) -> Option<Reveal> {
+        Some(Reveal {
+            assignment,
+            cause: Cause::from_word(&self.cause)?,
+            exit_code: self.exit_code,
+            root: self.root,
+            salt: self.salt,
+            manifest: self.manifest,
+            manifest_length: self.manifest_length,
+            usage: self.usage(),
+            receipt: self.receipt,
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use sosna_host::{manifest::Manifest, report, retry::Backoff};
-use sosna_protocol::{message::result::Reveal, result::Cause};
+use sosna_protocol::result::Cause;
 
 use super::{Engine, Hand, outcome, outcome::Piece, plan::Plan};
 use crate::{
@@ -24,7 +24,7 @@ pub(super) async fn deliver(
 ) -> Result<(), StoreError> {
     let damaged = StoreError::Record { table: "tasks" };
     let Some(result) = task.result.as_ref() else { return Err(damaged) };
-    let Some(cause) = Cause::from_word(&result.cause) else { return Err(damaged) };
+    let Some(reveal) = result.reveal(plan.assignment) else { return Err(damaged) };
     match pieces(engine, plan, result) {
         Ok(pieces) => upload(engine, plan, hand, &pieces).await,
         Err(explanation) => {
@@ -34,17 +34,6 @@ pub(super) async fn deliver(
             return Ok(());
         }
     }
-    let reveal = Reveal {
-        assignment: plan.assignment,
-        cause,
-        exit_code: result.exit_code,
-        root: result.root,
-        salt: result.salt,
-        manifest: result.manifest,
-        manifest_length: result.manifest_length,
-        usage: result.usage(),
-        receipt: result.receipt,
-    };
     engine.node.store.write(|tx| {
         let Some(mut task) = tx.task(&plan.assignment)?.filter(|task| task.state == State::Finished) else {
             return Ok(());

@@ -3,7 +3,7 @@
 
 use sosna_host::clock::Clock as _;
 use sosna_protocol::{
-    Amount,
+    Address, Amount,
     codec::{Bounded, DecodeError},
     eip712::Domain,
     envelope::{self, EnvelopeError, Meta},
@@ -192,6 +192,7 @@ impl Inbox<'_> {
                 let new_epoch = tx.reconcile(&node.hub, &positions)?;
                 let explanation = "the hub does not want it any more";
                 let dropped = drop_all(tx, welcome.unwanted.iter(), explanation, true, now_ms)?;
+                show_again(tx, &node.hub)?;
                 if tx.learn_hub_epoch(self.meta.epoch)? {
                     let receipts = present(tx, &node.hub)?;
                     tracing::warn!(receipts, "the hub was restored from a backup; showing it what it owes");
@@ -394,6 +395,10 @@ impl Inbox<'_> {
             task.state = State::Failed { cause: cause.word().to_owned(), explanation };
             task.ended_ms = Some(self.now_ms());
             tx.put_task(&task)?;
+            if let Some(mut receipt) = tx.receipt(&id)?.filter(|receipt| receipt.judgement.is_none()) {
+                receipt.judgement = Some(Judgement::Void.word().to_owned());
+                tx.put_receipt(&receipt)?;
+            }
             Ok(Reaction::End(vec![id]))
         })
     }
@@ -472,6 +477,21 @@ impl Inbox<'_> {
         tracing::info!(cumulative = %issue.statement.cumulative, receipts = issue.covers.len(), "voucher held");
         Ok(Reaction::Nothing)
     }
+}
+
+/// Says again what was shown and not judged. A hub that has a result takes no notice; one that is older than what it
+/// acknowledged, or has asked for content with a frame that was lost, goes on from there.
+fn show_again(tx: &mut Tx<'_>, hub: &Address) -> Result<(), StoreError> {
+    if tx.first_waiting(Kind::Result)?.is_some() {
+        // What waits goes again by itself.
+        return Ok(());
+    }
+    for task in tx.open_tasks()?.iter().filter(|task| task.state == State::Revealed) {
+        if let Some(reveal) = task.result.as_ref().and_then(|result| result.reveal(task.assignment)) {
+            tx.say(hub, &reveal)?;
+        }
+    }
+    Ok(())
 }
 
 /// Closes every open assignment of a hub that wants nothing of this device any more.

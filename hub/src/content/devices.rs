@@ -135,16 +135,19 @@ async fn read(
     let name = name_of(&hex)?;
     // Whether it has stored something for an assignment is what a device asks before it goes on sending.
     let stored = if method == Method::HEAD { assignment_of(&headers)? } else { None };
+    let content = hub.content.clone();
     let may = hub
         .store
-        .read(|tx| {
+        .read(move |tx| {
             Box::pin(async move {
                 admit(tx, peer).await?;
                 match stored {
                     None => Ok::<_, HubError>(tx.device_may_read(&peer.device, &name).await?),
                     Some(id) => {
                         let own = tx.assignment(&id).await?.is_some_and(|one| one.device == peer.device);
-                        Ok(own && tx.held_since(&Holder::Assignment(id), &name).await?.is_some())
+                        let sent = tx.held_length(&Holder::Assignment(id), &name).await?;
+                        // A file that a disk has cut short is not what was sent: it is to be sent again.
+                        Ok(own && sent.is_some() && content.length(&name) == sent)
                     }
                 }
             })

@@ -7,11 +7,11 @@ use sosna_protocol::{
     Hash,
     codec::Bounded,
     eip712::{Receipt, Typed as _},
+    hash::sha256,
     identity::AssignmentId,
     message::{
         MAX_EXPLANATION,
         result::{Commit, Failed, Judgement, Missing, Reveal, Up, Verdict},
-        work::Cancel,
     },
     result::commitment,
 };
@@ -227,25 +227,30 @@ fn check_files(
     stdout_counts: bool,
     held: &HashMap<Hash, u64>,
 ) -> Result<(), Fault> {
-    let is_here = |name: &Hash, length: u64| {
-        held.get(name) == Some(&length) && hub.content.length(name) == Some(length)
+    let look_for = |name: &Hash, length: u64| match held.get(name) {
+        Some(sent) if *sent != length => {
+            Err(Fault::Wrong(format!("{name} was sent with {sent} bytes, and the result says {length}")))
+        }
+        Some(_) if hub.content.length(name) == Some(length) => Ok(()),
+        _ => Err(Fault::Missing(*name)),
     };
-    if !is_here(&reveal.manifest, reveal.manifest_length) {
-        return Err(Fault::Missing(reveal.manifest));
+    if reveal.manifest_length > MAX_MANIFEST {
+        return Err("the result's manifest is too long".into());
     }
+    look_for(&reveal.manifest, reveal.manifest_length)?;
+    // It was what its name says when it was taken.
+    let bytes = std::fs::read(hub.content.path(&reveal.manifest)).ok();
+    let bytes =
+        bytes.filter(|bytes| sha256(bytes) == reveal.manifest).ok_or(Fault::Missing(reveal.manifest))?;
     let said = |error| Fault::Wrong(sosna_host::report::line(&error));
-    let manifest =
-        hub.manifest(&reveal.manifest).ok_or("the result's manifest is too long")?.map_err(said)?;
+    let manifest = Manifest::from_json(&bytes).map_err(said)?;
     if manifest.cause().map_err(said)? != reveal.cause || manifest.exit_code != reveal.exit_code {
         return Err("the manifest tells another end than the device".into());
     }
     if manifest.root(stdout_counts).map_err(said)? != reveal.root {
         return Err("the manifest has another root than the device says".into());
     }
-    match manifest.content().map_err(said)?.into_iter().find(|(name, length)| !is_here(name, *length)) {
-        Some((name, _)) => Err(Fault::Missing(name)),
-        None => Ok(()),
-    }
+    manifest.content().map_err(said)?.iter().try_for_each(|(name, length)| look_for(name, *length))
 }
 
 async fn revealed(
@@ -288,8 +293,14 @@ async fn revealed(
 /// Ends an assignment for what was shown as its result, and tells the device, which waits for a verdict.
 async fn refuse(tx: &mut Tx, hub: &Hub, one: &Assignment, why: &str) -> Result<Vec<Effect>, HubError> {
     let mut effects = verify::give_up(tx, hub, one, AssignmentState::Failed, why).await?;
-    let explanation = Bounded(sosna_host::report::cut(why, MAX_EXPLANATION));
-    effects.push(Effect::send(one.device, &Cancel { assignment: one.id, explanation })?);
+    let verdict = Verdict {
+        assignment: one.id,
+        judgement: Judgement::Void,
+        owed: sosna_protocol::Amount::ZERO,
+        explanation: Bounded(sosna_host::report::cut(why, MAX_EXPLANATION)),
+        earned: None,
+    };
+    effects.push(Effect::send(one.device, &verdict)?);
     Ok(effects)
 }
 

@@ -357,9 +357,11 @@ impl Tx {
     ) -> Result<Option<u64>, StoreError> {
         let query = Query::new(
             "UPDATE assignments SET phase = ?4, permille = ?5, lease_until_ms =
-                CASE state WHEN 'accepted' THEN MIN(?3, IFNULL(accepted_ms + time_ms, ?3)) ELSE ?3 END
+                CASE WHEN state IN ('offered', 'accepted')
+                    THEN MIN(?3, IFNULL(IFNULL(accepted_ms, created_ms) + time_ms, ?3)) ELSE ?3 END
              WHERE id = ?1 AND device = ?2 AND state IN ('offered', 'accepted', 'committed', 'revealed')
-                AND NOT (state = 'accepted' AND IFNULL(accepted_ms + time_ms <= ?6, 0))
+                AND NOT (state IN ('offered', 'accepted')
+                    AND IFNULL(IFNULL(accepted_ms, created_ms) + time_ms <= ?6, 0))
              RETURNING lease_until_ms",
         );
         let query = query.bind(&id.0[..]).bind(&device.0[..]).bind(int(lease_until_ms));

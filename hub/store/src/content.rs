@@ -73,6 +73,18 @@ impl Tx {
         self.one(query, |row| integer(row, "touched_ms")).await
     }
 
+    /// With how many bytes somebody has sent this content; `None` where they have not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn held_length(&mut self, holder: &Holder, name: &Hash) -> Result<Option<u64>, StoreError> {
+        let (person, assignment) = holder.columns();
+        let query =
+            Query::new("SELECT length FROM held_content WHERE person = ? AND assignment = ? AND sha256 = ?");
+        let query = query.bind(person).bind(assignment).bind(&name.0[..]);
+        self.one(query, |row| integer(row, "length")).await
+    }
+
     /// All that somebody has shown, with its length.
     ///
     /// # Errors

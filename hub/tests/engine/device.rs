@@ -453,11 +453,6 @@ impl Device {
         self.told(world, |told| (*told == Told::Missing(offer.id)).then_some(())).await;
     }
 
-    /// Waits until the hub wants nothing of this assignment any more.
-    pub(crate) async fn cancelled(&mut self, world: &World, offer: &Offer) {
-        self.told(world, |told| (*told == Told::Cancel(offer.id)).then_some(())).await;
-    }
-
     pub(crate) async fn verdict(&mut self, world: &World, offer: &Offer) -> (Judgement, Amount) {
         let verdict = self
             .told(world, |told| match told {

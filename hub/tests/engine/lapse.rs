@@ -107,6 +107,27 @@ async fn who_only_says_that_it_goes_on_loses_the_task() {
     world.check_books().await;
 }
 
+/// Nor does it help never to have said yes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_neither_accepts_nor_refuses_and_says_that_it_goes_on_loses_the_task() {
+    let world = World::with(|config| config.times.beside_ms = 60_000).await;
+    let mut devices = world.devices(2).await;
+    let job = world.submit(1, 1).await;
+    let (idle, offer) = offers(&world, &mut devices, 1).await[0];
+    for _ in 0..10 {
+        world.pass(15_000);
+        devices[idle].beat(&world, &[offer.id]).await;
+        tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    }
+    let (other, _) = offers(&world, &mut devices, 1).await[0];
+    assert_ne!(idle, other);
+    let lapsed = world.assignments(job).await;
+    assert!(
+        lapsed.iter().any(|one| one.id == offer.id && one.state == AssignmentState::Expired),
+        "{lapsed:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_offer_is_taken_back_and_made_again() {
     let world = World::new().await;

@@ -105,7 +105,7 @@ async fn showing_before_the_close_ends_the_assignment_unpaid() {
     let shown = devices[hasty].commit(&world, &first[0].1, "x").await;
     devices[hasty].reveal(&world, &shown).await;
     world.until(job, |all| all.iter().any(|one| one.state == AssignmentState::Failed)).await;
-    devices[hasty].cancelled(&world, &first[0].1).await;
+    assert_eq!(devices[hasty].verdict(&world, &first[0].1).await, (Judgement::Void, Amount::ZERO));
     // It is over for that one: the third takes its place.
     let (third, offer) = offers(&world, &mut devices, 1).await[0];
     assert!(third != hasty && third != other);
@@ -135,7 +135,7 @@ async fn what_was_not_committed_to_or_is_not_there_is_no_result() {
     // One shows something else than it had committed to, the other a manifest that it never uploaded.
     let other = devices[first[0].0].outcome(&world, &first[0].1, "changed my mind").await;
     devices[first[0].0].reveal_when_closed(&world, &other).await;
-    devices[first[0].0].cancelled(&world, &first[0].1).await;
+    assert_eq!(devices[first[0].0].verdict(&world, &first[0].1).await, (Judgement::Void, Amount::ZERO));
     let mut missing = shown[1];
     missing.manifest = Hash([99; 32]);
     devices[first[1].0].reveal_when_closed(&world, &missing).await;
@@ -200,6 +200,9 @@ async fn content_that_the_hub_has_lost_is_asked_for_and_then_paid() {
         devices[*place].asked_again(&world, offer).await;
     }
     assert_eq!(world.tasks(job).await[0].state, TaskState::Revealing);
+    // One that has not heard it shows the same when it comes back, and is asked again.
+    devices[both[0].0].reveal(&world, &shown[0]).await;
+    devices[both[0].0].asked_again(&world, &both[0].1).await;
     assert_eq!(world.hub.content.put(b"lost and found").unwrap(), said);
     for ((place, _), shown) in both.iter().zip(&shown) {
         devices[*place].reveal(&world, shown).await;

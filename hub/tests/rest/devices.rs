@@ -189,6 +189,13 @@ async fn a_device_stores_what_its_assignment_may_leave_and_no_more() {
     let put = listening.put(&client, b"a layer").body("a layer").send().await.unwrap();
     assert_eq!(put.status(), StatusCode::CREATED);
     assert_eq!(stored(b"a layer").await, StatusCode::OK);
+    // Half of it is lost: it is to be sent again, and is whole then.
+    let path = listening.setup.hub.content.path(&sha256(b"a layer"));
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(3).unwrap();
+    assert_eq!(stored(b"a layer").await, StatusCode::NOT_FOUND);
+    listening.put(&client, b"a layer").body("a layer").send().await.unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"a layer");
+    assert_eq!(stored(b"a layer").await, StatusCode::OK);
     // No disk, the usual logs, and the largest manifest: 18 MiB, in pieces of up to one.
     let mut taken = 0;
     let refused = loop {

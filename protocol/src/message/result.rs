@@ -80,7 +80,7 @@ code! {
         Wrong = 3 "wrong",
         /// It came after the lease was given away and completed by another.
         Late = 4 "late",
-        /// The task came to nothing: the devices did not agree, or it was cancelled.
+        /// It came to nothing: the devices did not agree, the task was cancelled, or what was shown is no result.
         Void = 5 "void",
         /// A commitment was never opened.
         NotRevealed = 6 "not-revealed",

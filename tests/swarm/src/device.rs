@@ -239,7 +239,8 @@ impl Device {
             work.step = Step::Committed;
             acts.push(Act::Send(self.outbox.say(&made.commit)));
             if self.profile.conduct == Conduct::Hasty {
-                acts.push(Act::Send(self.outbox.say(&made.reveal)));
+                work.step = Step::Shown;
+                acts.extend([Act::Send(self.outbox.say(&made.reveal)), Act::Tell(Event::Shown)]);
             }
             return;
         }
@@ -317,7 +318,11 @@ impl Device {
                 result::Down::Missing(missing) => {
                     let maker = Maker { key: &self.key, hub: self.hub, conduct: self.profile.conduct };
                     let id = missing.assignment;
-                    let work = self.works.get(&id).filter(|work| work.step == Step::Shown);
+                    // What was shown in haste has no content.
+                    let goes_on = |work: &&Work| {
+                        work.step == Step::Shown && !(work.commits && maker.conduct == Conduct::Hasty)
+                    };
+                    let work = self.works.get(&id).filter(goes_on);
                     if let Some(made) = work.map(|work| work.make(maker, now_ms)) {
                         self.bring(made, &mut acts);
                     }

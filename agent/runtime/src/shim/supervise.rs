@@ -28,7 +28,8 @@ use crate::{cgroup::Group, scratch::Scratch};
 const DRAIN: Duration = Duration::from_millis(500);
 /// How often the disk is looked at.
 const DISK: Duration = Duration::from_secs(1);
-/// After so long without anything but that, what it took is let go of.
+/// After so long without output, what the start took is let go of. Whoever asks how the container is comes every two
+/// seconds, and needs little.
 const QUIET: Duration = Duration::from_secs(3);
 
 /// How a container's init ended, and what was going on.
@@ -100,7 +101,7 @@ impl Watch<'_> {
                     .min(),
             };
             let ready = self.wait(&clients, ended.is_some(), deadline);
-            if ready.is_something() {
+            if ready.streams.contains(&true) {
                 quiet_at = Some(Instant::now() + QUIET);
             }
             if ready.ended && ended.is_none() {
@@ -204,11 +205,4 @@ struct Ready {
     ended: bool,
     streams: [bool; 2],
     clients: Vec<bool>,
-}
-
-impl Ready {
-    fn is_something(&self) -> bool {
-        let (streams, clients) = (self.streams.into_iter(), self.clients.iter().copied());
-        self.listener || self.ended || streams.chain(clients).any(|is_ready| is_ready)
-    }
 }

@@ -136,6 +136,32 @@ impl Bench {
         Assign { wallet: self.hub.address(), ..sample() }
     }
 
+    /// As the driver does when a result was brought and shown, and the hub has taken that.
+    fn shown(&self) {
+        let mut task = self.node.store.task(&sample().assignment).unwrap().unwrap();
+        task.state = State::Revealed;
+        self.node.store.write(|tx| tx.put_task(&task)).unwrap();
+    }
+
+    /// The hub's answer to a greeting.
+    fn welcome(&self, epoch: u32) -> Reaction {
+        let nonce = Nonce([3; 16]);
+        let welcome = Welcome {
+            nonce,
+            version: 1,
+            time_ms: NOT_BEFORE_MS,
+            beat_ms: 1000,
+            lease_ms: 2000,
+            positions: List::default(),
+            unwanted: List::default(),
+            main: Bounded(""),
+            content: Bounded(""),
+        };
+        let frame = self.seal_in(epoch, &welcome);
+        let topic = Topic::down(self.node.device, Kind::Hello).text();
+        receive(&self.node, &topic, &frame, Some(&nonce)).unwrap()
+    }
+
     fn state(&self) -> State {
         self.node.store.task(&sample().assignment).unwrap().unwrap().state
     }
@@ -346,11 +372,7 @@ fn what_the_hub_has_lost_is_brought_again_and_not_for_ever() {
     assert_eq!(bench.say(&missing).unwrap(), Reaction::Nothing, "nothing was shown yet");
     bench.finish();
     assert_eq!(bench.say(&missing).unwrap(), Reaction::Nothing, "it is on its way");
-    let show = || {
-        let mut task = bench.node.store.task(&id).unwrap().unwrap();
-        task.state = State::Revealed;
-        bench.node.store.write(|tx| tx.put_task(&task)).unwrap();
-    };
+    let show = || bench.shown();
     for _ in 0..MOST_ASKED_AGAIN {
         show();
         assert_eq!(bench.say(&missing).unwrap(), Reaction::Drive(id));
@@ -360,6 +382,32 @@ fn what_the_hub_has_lost_is_brought_again_and_not_for_ever() {
     assert_eq!(bench.say(&missing).unwrap(), Reaction::End(vec![id]));
     assert!(matches!(bench.state(), State::Failed { .. }));
     assert_eq!(bench.answers(Kind::Result), ["failed device-failed"]);
+}
+
+#[test]
+fn what_was_shown_is_shown_again_at_a_greeting_until_it_is_judged() {
+    let bench = Bench::new();
+    bench.say(&bench.assign()).unwrap();
+    bench.finish();
+    bench.welcome(1);
+    assert!(bench.answers(Kind::Result).is_empty(), "its way is not over");
+    bench.shown();
+    bench.welcome(1);
+    assert_eq!(bench.answers(Kind::Result), ["reveal"]);
+    bench.welcome(1);
+    assert_eq!(bench.answers(Kind::Result), ["reveal"], "that one waits");
+    let verdict = Verdict {
+        assignment: sample().assignment,
+        judgement: Judgement::Surplus,
+        owed: Amount::ZERO,
+        explanation: Bounded(""),
+        earned: None,
+    };
+    bench.say(&verdict).unwrap();
+    let position = Position { kind: Kind::Result, epoch: bench.node.store.epoch().unwrap(), contiguous: 1 };
+    bench.say(&Ack { positions: List::new(&[position]) }).unwrap();
+    bench.welcome(1);
+    assert!(bench.answers(Kind::Result).is_empty(), "it is over");
 }
 
 #[test]
@@ -444,28 +492,11 @@ fn vouchers_that_overtake_each_other_settle_everything_and_are_no_evidence() {
 #[test]
 fn a_restored_hub_is_shown_once_what_no_voucher_names() {
     let bench = Bench::new();
-    let nonce = Nonce([3; 16]);
-    let welcome = |epoch, unwanted: &[AssignmentId]| {
-        let welcome = Welcome {
-            nonce,
-            version: 1,
-            time_ms: NOT_BEFORE_MS,
-            beat_ms: 1000,
-            lease_ms: 2000,
-            positions: List::default(),
-            unwanted: List::new(unwanted),
-            main: Bounded(""),
-            content: Bounded(""),
-        };
-        let frame = bench.seal_in(epoch, &welcome);
-        let topic = Topic::down(bench.node.device, Kind::Hello).text();
-        receive(&bench.node, &topic, &frame, Some(&nonce)).unwrap()
-    };
-    welcome(1, &[]);
+    bench.welcome(1);
     bench.say(&bench.assign()).unwrap();
     let receipt = bench.finish();
     let id = receipt.assignment;
-    welcome(2, &[]);
+    bench.welcome(2);
     assert!(bench.answers(Kind::Pay).is_empty(), "what is still being delivered takes its usual way");
     let verdict = Verdict {
         assignment: id,
@@ -478,7 +509,7 @@ fn a_restored_hub_is_shown_once_what_no_voucher_names() {
     bench.take(Kind::Result, &frame).unwrap();
     assert_eq!(bench.node.store.earned_frame().unwrap(), Some(frame.clone()));
     for _ in 0..2 {
-        welcome(3, &[]);
+        bench.welcome(3);
     }
     assert_eq!(bench.answers(Kind::Pay), ["present 1"]);
     let queued = bench.node.store.outbox(Kind::Pay, 0, 10).unwrap();
