@@ -117,9 +117,9 @@ fn system_calls() -> Result<(), String> {
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn system_calls() -> Result<(), String> {
-    for mut program in filters().map_err(|error| error.to_string())? {
+    for program in filters().map_err(|error| error.to_string())? {
         #[cfg(target_arch = "x86_64")]
-        program.splice(0..0, no_x32());
+        let program: Vec<_> = no_x32().into_iter().chain(program).collect();
         seccompiler::apply_filter(&program).map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -182,6 +182,12 @@ const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWNET,
 ];
 
+#[cfg(target_arch = "x86_64")]
+const KEXEC_FILE_LOAD: i64 = libc::SYS_kexec_file_load;
+/// From asm-generic/unistd.h: the libc crate does not name it for every C library.
+#[cfg(target_arch = "aarch64")]
+const KEXEC_FILE_LOAD: i64 = 294;
+
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const DENIED: &[i64] = &[
     // Other programs
@@ -227,7 +233,7 @@ const DENIED: &[i64] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
+    KEXEC_FILE_LOAD,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_iopl,
     #[cfg(target_arch = "x86_64")]

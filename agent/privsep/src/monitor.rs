@@ -278,8 +278,12 @@ fn interruptible() -> nix::Result<()> {
 }
 
 /// Has SIGALRM come again and again; never, for zero microseconds.
-fn every(microseconds: libc::suseconds_t) {
-    let time = libc::timeval { tv_sec: 0, tv_usec: microseconds };
+#[allow(
+    clippy::useless_conversion,
+    reason = "how wide the field is differs between processors and C libraries"
+)]
+fn every(microseconds: i32) {
+    let time = libc::timeval { tv_sec: 0, tv_usec: microseconds.into() };
     let timer = libc::itimerval { it_interval: time, it_value: time };
     // SAFETY: the timer is read, and nothing is written.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
