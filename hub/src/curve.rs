@@ -87,8 +87,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use std::time::Instant;
 
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     /// The order of the group, less one: the largest s there is (SEC 2, section 2.4.1).
     const LARGEST: [u8; 32] = [

@@ -63,7 +63,8 @@ fn a_job_survives_every_fault() {
     if try_some("faults", "faults", &alone.collect::<Vec<_>>(), TRIED).is_none() {
         return;
     }
-    // Each of the hub's with one of the agents', so that both fall in one life.
+    // Each of the hub's with one of the agents', so that both fall in one life: every seventh, so that not all of them are
+    // faults of the first few points.
     let of = |program| faults.iter().filter(move |fault| fault.program == program);
     let pairs = of(Program::Hub).zip(of(Program::Agents).cycle().skip(1).step_by(7));
     let pairs: Vec<_> = pairs.map(|(hub, agents)| vec![hub.clone(), agents.clone()]).collect();
@@ -73,23 +74,22 @@ fn a_job_survives_every_fault() {
 /// Tries some of these, or all. `None` where it cannot run here.
 fn try_some(what: &str, turn: &str, all: &[Vec<Fault>], at_most: usize) -> Option<()> {
     let chosen = rotation::some(turn, all.len(), at_most);
-    let (mut tried, mut met) = (0, 0);
+    let mut met = 0;
     for place in &chosen {
         let faults = &all[*place];
         let began = Instant::now();
         let (_, came) = life(faults)?;
         let took = began.elapsed();
-        for (Fault { program, point, passage, what }, is_met) in faults.iter().zip(came) {
-            let came = if is_met { "survived" } else { "did not come about" };
+        for (Fault { program, point, passage, what }, is_met) in faults.iter().zip(&came) {
+            let came = if *is_met { "survived" } else { "did not come about" };
             eprintln!("FAULT {program:?} {point}@{passage} {what}: {came} in {took:.1?}");
             // Another fault may keep a life from passing there as often.
-            assert!(is_met || *passage > 1 || faults.len() > 1, "each life passes {point} once");
-            tried += 1;
-            met += usize::from(is_met);
+            assert!(*is_met || *passage > 1 || faults.len() > 1, "each life passes {point} once");
         }
+        met += usize::from(came.contains(&true));
     }
-    eprintln!("{met} of {tried} {what} came about, and were survived");
-    assert!(met * 2 >= tried, "most late passages are passed again");
+    eprintln!("{met} of {} {what} came about, and were survived", chosen.len());
+    assert!(met * 2 > chosen.len(), "most late passages are passed again");
     Some(())
 }
 

@@ -202,9 +202,10 @@ fn user_for(folders: [&Path; 2], device: &Address) -> Result<(Option<User>, Opti
 /// Which users containers are: the first, and how many. Not agents themselves, whose processes are ended by their user,
 /// and not the unpacker.
 fn containers_users(settings: &ContainersConfig, device: &Address) -> Result<(u32, u32), DeviceError> {
-    let (first, count) = match settings.uid_base {
-        0 => ((1 << 30) + (u32::from(shard_of(device)) << 22), settings.uid_count),
-        set => (set, settings.uid_count),
+    let count = settings.uid_count;
+    let first = match settings.uid_base {
+        0 => (1 << 30) + (u32::from(shard_of(device)) << 22),
+        set => set,
     };
     let last = (u64::from(first) + u64::from(count)).saturating_sub(1);
     let (taken_first, taken_last) = (FIRST_USER, (1 << 30) - 1);

@@ -268,15 +268,25 @@ impl Engine {
     ) -> Result<(), StoreError> {
         tracing::warn!(%assignment, cause = cause.word(), "no result: {explanation}");
         let now_ms = self.node.clock.now_ms();
-        self.node.store.write(|tx| {
-            let Some(mut task) = tx.task(assignment)?.filter(TaskRecord::is_open) else { return Ok(()) };
-            task.state =
-                State::Failed { cause: cause.word().to_owned(), explanation: explanation.to_owned() };
-            task.ended_ms = Some(now_ms);
-            tx.put_task(&task)?;
-            say_failed(tx, &self.node.hub, assignment, cause, explanation)
+        self.node.store.write(|tx| match tx.task(assignment)?.filter(TaskRecord::is_open) {
+            Some(task) => put_failed(tx, &self.node.hub, task, (cause, explanation), now_ms),
+            None => Ok(()),
         })
     }
+}
+
+/// Writes down that there will be no result, and tells the hub.
+pub(crate) fn put_failed(
+    tx: &mut crate::store::Tx<'_>,
+    hub: &sosna_protocol::Address,
+    mut task: TaskRecord,
+    (cause, explanation): (Cause, &str),
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    task.state = State::Failed { cause: cause.word().to_owned(), explanation: explanation.to_owned() };
+    task.ended_ms = Some(now_ms);
+    tx.put_task(&task)?;
+    say_failed(tx, hub, &task.assignment, cause, explanation)
 }
 
 /// Tells the hub that there will be no result.

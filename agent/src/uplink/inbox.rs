@@ -28,7 +28,7 @@ use crate::{
     },
     task::{
         decide::{Refusal, Situation, decide},
-        say_failed,
+        put_failed, say_failed,
     },
     wallet::{
         present::present,
@@ -389,16 +389,10 @@ impl Inbox<'_> {
                 tx.put_task(&task)?;
                 return Ok(Reaction::Drive(id));
             }
-            let explanation = format!("the result was brought {} times, and the hub has lost it each time", task.asked_again + 1);
-            let cause = Cause::DeviceFailed;
-            say_failed(tx, &self.node.hub, &id, cause, &explanation)?;
-            task.state = State::Failed { cause: cause.word().to_owned(), explanation };
-            task.ended_ms = Some(self.now_ms());
-            tx.put_task(&task)?;
-            if let Some(mut receipt) = tx.receipt(&id)?.filter(|receipt| receipt.judgement.is_none()) {
-                receipt.judgement = Some(Judgement::Void.word().to_owned());
-                tx.put_receipt(&receipt)?;
-            }
+            let times = task.asked_again + 1;
+            let explanation = format!("the result was brought {times} times, and the hub has lost it each time");
+            put_failed(tx, &self.node.hub, task, (Cause::DeviceFailed, &explanation), self.now_ms())?;
+            void_receipt(tx, &id)?;
             Ok(Reaction::End(vec![id]))
         })
     }
@@ -520,15 +514,21 @@ fn drop_all(
         task.state = State::Dropped { explanation: explanation.to_owned() };
         task.ended_ms = Some(now_ms);
         tx.put_task(&task)?;
-        if let Some(mut receipt) =
-            tx.receipt(&id)?.filter(|receipt| receipt.judgement.is_none() && !was_shown)
-        {
-            receipt.judgement = Some(Judgement::Void.word().to_owned());
-            tx.put_receipt(&receipt)?;
+        if !was_shown {
+            void_receipt(tx, &id)?;
         }
         dropped.push(id);
     }
     Ok(dropped)
+}
+
+/// Nothing is owed by a receipt that nobody has judged.
+fn void_receipt(tx: &mut Tx<'_>, id: &AssignmentId) -> Result<(), StoreError> {
+    if let Some(mut receipt) = tx.receipt(id)?.filter(|receipt| receipt.judgement.is_none()) {
+        receipt.judgement = Some(Judgement::Void.word().to_owned());
+        tx.put_receipt(&receipt)?;
+    }
+    Ok(())
 }
 
 /// Whether two frames ask for the same; the lease's end may have moved.

@@ -238,12 +238,8 @@ fn check_files(
         return Err("the result's manifest is too long".into());
     }
     look_for(&reveal.manifest, reveal.manifest_length)?;
-    // It was what its name says when it was taken.
-    let bytes = std::fs::read(hub.content.path(&reveal.manifest)).ok();
-    let bytes =
-        bytes.filter(|bytes| sha256(bytes) == reveal.manifest).ok_or(Fault::Missing(reveal.manifest))?;
     let said = |error| Fault::Wrong(sosna_host::report::line(&error));
-    let manifest = Manifest::from_json(&bytes).map_err(said)?;
+    let manifest = hub.manifest(&reveal.manifest).ok_or(Fault::Missing(reveal.manifest))?.map_err(said)?;
     if manifest.cause().map_err(said)? != reveal.cause || manifest.exit_code != reveal.exit_code {
         return Err("the manifest tells another end than the device".into());
     }
@@ -320,13 +316,13 @@ async fn failed_there(
 }
 
 impl Hub {
-    /// A result's manifest, if it is in the content store.
+    /// A result's manifest, if it is in the content store, and still what its name says.
     #[must_use]
     pub fn manifest(&self, name: &Hash) -> Option<Result<Manifest, sosna_host::manifest::ManifestError>> {
         if self.content.length(name).is_none_or(|length| length > MAX_MANIFEST) {
             return None;
         }
-        let bytes = std::fs::read(self.content.path(name)).ok()?;
+        let bytes = std::fs::read(self.content.path(name)).ok().filter(|bytes| sha256(bytes) == *name)?;
         Some(Manifest::from_json(&bytes))
     }
 
