@@ -53,12 +53,17 @@ enum Task {
         subjects: Vec<Subject>,
     },
     /// Compiles what devices get, each program one static file, and packs it.
-    #[command(after_help = "Examples:\n  cargo xtask dist\n  cargo xtask dist --target aarch64\n\n\
-        Everything is put into target/dist; the compiler's words are in target/xtask/dist*.log.")]
+    #[command(
+        after_help = "Examples:\n  cargo xtask dist\n  cargo xtask dist --target aarch64\n  cargo xtask dist --check\n\n\
+        Everything is put into target/dist; the compiler's words are in target/xtask/dist*.log."
+    )]
     Dist {
         /// For this kind of processor only; may be given several times.
         #[arg(long = "target", value_name = "ARCHITECTURE")]
         targets: Vec<Architecture>,
+        /// Only whether it compiles, in a fraction of the time; nothing is made.
+        #[arg(long, conflicts_with = "json")]
+        check: bool,
         /// A line of JSON for each program and package instead of a table.
         #[arg(long)]
         json: bool,
@@ -152,9 +157,12 @@ fn carry_out(task: &Task) -> Result<ExitCode, Box<dyn Error>> {
             xtask::flame::run(&tree, subjects)?;
             Ok(ExitCode::SUCCESS)
         }
-        Task::Dist { targets, json } => {
+        Task::Dist { targets, check, json } => {
             let targets = if targets.is_empty() { &Architecture::ALL[..] } else { targets };
-            dist::run(&tree, targets, *json)?;
+            match check {
+                true => dist::check_all(&tree, targets)?,
+                false => dist::run(&tree, targets, *json)?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Task::Contracts => {

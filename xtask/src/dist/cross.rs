@@ -5,10 +5,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::wrapper::{AR, CC, LD};
-use super::{Architecture, DistError, PROGRAMS, libcontainer};
-use crate::exec::{self, Log};
+use super::{Architecture, DistError, finish, libcontainer, select};
+use crate::exec::Log;
 use crate::paths::Tree;
 use crate::tools::compiler::Compiler;
 use crate::tools::zig::{VERSION, Zig};
@@ -31,28 +32,53 @@ pub(super) fn build(
     log: &mut Log,
     watch: &mut dyn FnMut(&str),
 ) -> Result<Built, DistError> {
+    let (mut command, how) = cargo(tree, architecture, "build", log, watch)?;
+    // Where work tree, registry and standard library lie must not show in what is built.
+    command.args(["--profile", "dist", "-Ztrim-paths"]).env("CARGO_PROFILE_DIST_TRIM_PATHS", "all");
+    select(&mut command);
+    finish(&mut command, log, watch)?;
+    let folder = tree.target().join("cross").join(architecture.target()).join("dist");
+    Ok(Built { folder, how })
+}
+
+/// Has the compiler read the programs for a machine, and all that is in them, and make nothing of it: a fraction of the time
+/// of [`build`].
+pub(super) fn check(
+    tree: &Tree,
+    architecture: Architecture,
+    log: &mut Log,
+    watch: &mut dyn FnMut(&str),
+) -> Result<(), DistError> {
+    let (mut command, _) = cargo(tree, architecture, "check", log, watch)?;
+    select(&mut command);
+    finish(&mut command, log, watch)
+}
+
+/// Cargo, told to do this for a machine in the build folder of `tree`; and how it does, in words.
+fn cargo(
+    tree: &Tree,
+    architecture: Architecture,
+    what: &str,
+    log: &mut Log,
+    watch: &mut dyn FnMut(&str),
+) -> Result<(Command, String), DistError> {
     let target = architecture.target();
     watch("looking for a compiler");
     let compiler = Compiler::obtain(tree, target)?;
-    let zig = Zig::obtain(tree, log, watch)?;
+    let zig = Zig::obtain(tree, log, &mut *watch)?;
     let tools = tools(tree, architecture, &zig)?;
     zig.library(architecture.machine(), &tools.join("lib"), log, watch)?;
 
-    let mut command = compiler.build("std,panic_abort");
+    let mut command = compiler.cargo(what, "std,panic_abort");
     if compiler != Compiler::Installed {
         // Without what shows a stack: the programs have neither symbols nor tables to find one by.
         command.arg("-Zbuild-std-features=optimize_for_size");
     }
-    // Where work tree, registry and standard library lie must not show in what is built.
-    command.arg("-Ztrim-paths").env("CARGO_PROFILE_DIST_TRIM_PATHS", "all").env("RUSTC_BOOTSTRAP", "1");
-    let into = tree.target().join("cross");
     command
         .current_dir(tree.root())
-        .args(["--profile", "dist", "--target", target, "--target-dir"])
-        .arg(&into);
-    for (package, program) in PROGRAMS {
-        command.args(["--package", package, "--bin", program]);
-    }
+        .env("RUSTC_BOOTSTRAP", "1")
+        .args(["--target", target, "--target-dir"])
+        .arg(tree.target().join("cross"));
     // Always the same, or everything is built again.
     let underscored = target.replace('-', "_");
     command
@@ -65,13 +91,7 @@ pub(super) fn build(
     if architecture == Architecture::Armv7 {
         libcontainer::patch(tree, &mut command)?;
     }
-    match exec::run(&mut command, None, log, &mut *watch)?.success() {
-        true => Ok(Built {
-            folder: into.join(target).join("dist"),
-            how: format!("{}, zig {VERSION}, musl", compiler.describe()),
-        }),
-        false => Err(DistError::Build { log: log.path().to_path_buf() }),
-    }
+    Ok((command, format!("{}, zig {VERSION}, musl", compiler.describe())))
 }
 
 /// The folder with what is called as C compiler, linker and archiver for a machine: this program.

@@ -12,10 +12,11 @@ mod wrapper;
 use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub use architecture::{Architecture, UnknownArchitecture};
 pub use package::packages;
-pub use run::{prove, run};
+pub use run::{check_all, prove, run};
 pub use twice::twice;
 pub use wrapper::when_called_as_tool;
 
@@ -137,6 +138,40 @@ pub fn programs(
     Ok(Programs { architecture, agent: agent?, init: init?, built: how })
 }
 
+/// Has the compiler read what devices get for a kind of processor, without making it.
+///
+/// # Errors
+/// [`DistError`].
+pub fn compiles(
+    tree: &Tree,
+    architecture: Architecture,
+    mut watch: impl FnMut(&str),
+) -> Result<(), DistError> {
+    let mut log = Log::begin(&tree.logs().join(format!("check-{architecture}.log")))?;
+    let mut command = match Architecture::here() == Some(architecture) {
+        true => exec::cargo(),
+        false => return cross::check(tree, architecture, &mut log, &mut watch),
+    };
+    command.current_dir(tree.root()).arg("check");
+    select(&mut command);
+    finish(&mut command, &mut log, &mut watch)
+}
+
+/// Tells cargo to do it with what devices get.
+fn select(command: &mut Command) {
+    for (package, program) in PROGRAMS {
+        command.args(["--package", package, "--bin", program]);
+    }
+}
+
+/// Runs cargo to its end.
+fn finish(command: &mut Command, log: &mut Log, watch: impl FnMut(&str)) -> Result<(), DistError> {
+    match exec::run(command, None, log, watch)?.success() {
+        true => Ok(()),
+        false => Err(DistError::Build { log: log.path().to_path_buf() }),
+    }
+}
+
 /// Copies a program to its place at once, so that whoever runs the old one keeps it.
 fn place(from: &Path, to: &Path) -> Result<PathBuf, DistError> {
     let new = to.with_extension("new");
@@ -169,8 +204,6 @@ pub fn native(tree: &Tree, what: &[&str], watch: impl FnMut(&str)) -> Result<Pat
         .args(["build", "--profile", "dist", "--target", &target])
         .args(what)
         .env("RUSTFLAGS", [FLAGS, FOLD].concat());
-    match exec::run(&mut command, None, &mut log, watch)?.success() {
-        true => Ok(tree.target().join(target).join("dist")),
-        false => Err(DistError::Build { log: log.path().to_path_buf() }),
-    }
+    finish(&mut command, &mut log, watch)?;
+    Ok(tree.target().join(target).join("dist"))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{Architecture, DistError, Programs, check, packages, programs};
+use super::{Architecture, DistError, Programs, check, compiles, packages, programs};
 use crate::live::{Live, Mark};
 use crate::paths::Tree;
 use crate::tables::table;
@@ -53,6 +53,26 @@ pub fn run(tree: &Tree, targets: &[Architecture], json: bool) -> Result<(), Dist
     }
     sums(&tree.target().join("dist"))?;
     show(&live, &rows, json);
+    Ok(())
+}
+
+/// Says for each of these architectures whether it compiles, and makes nothing.
+///
+/// # Errors
+/// [`DistError`], of the first for which it does not.
+pub fn check_all(tree: &Tree, targets: &[Architecture]) -> Result<(), DistError> {
+    let live = Live::new(Architecture::ALL.iter().map(|one| one.name().len()).max().unwrap_or(0));
+    for &architecture in targets {
+        let line = live.line(architecture.name());
+        line.step("reading");
+        match compiles(tree, architecture, |text| line.now(text)) {
+            Ok(()) => line.end(Mark::Good, "it compiles"),
+            Err(error) => {
+                line.end(Mark::Bad, &error.to_string());
+                return Err(error);
+            }
+        }
+    }
     Ok(())
 }
 

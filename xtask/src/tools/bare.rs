@@ -60,7 +60,7 @@ impl Bare {
     /// [`BareError`], where there is no linker.
     pub fn build(&self, tree: &Tree, package: &str) -> Result<Command, BareError> {
         // Without `alloc` on purpose: whatever names it does not compile.
-        let mut command = self.0.build("core");
+        let mut command = self.0.cargo("build", "core");
         command.current_dir(tree.root()).args(["--profile", PROFILE, "--package", package]);
         command.args(["--target", TARGET, "--target-dir"]).arg(folder(tree));
         let linker = format!("CARGO_TARGET_{}_LINKER", TARGET.to_uppercase().replace('-', "_"));

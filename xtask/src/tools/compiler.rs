@@ -95,9 +95,9 @@ impl Compiler {
         }
     }
 
-    /// `cargo build`, told to build `parts` of the standard library (`core`) where there are none.
+    /// Cargo, told to do something (`build`), and to build `parts` of the standard library (`core`) where there are none.
     #[must_use]
-    pub fn build(&self, parts: &str) -> Command {
+    pub fn cargo(&self, what: &str, parts: &str) -> Command {
         let mut command = match self {
             Self::Debian(debian) => {
                 let mut command = Command::new(&debian.cargo);
@@ -107,7 +107,7 @@ impl Compiler {
             }
             Self::Installed | Self::Source => exec::cargo(),
         };
-        command.arg("build");
+        command.arg(what);
         if *self != Self::Installed {
             // Building the standard library is unstable; the variable opens it for this one build.
             command.arg(format!("-Zbuild-std={parts}")).env("RUSTC_BOOTSTRAP", "1");
