@@ -9,6 +9,9 @@ use rusqlite::types::ToSqlOutput;
 pub(crate) struct Query<'q> {
     pub(crate) sql: Cow<'q, str>,
     pub(crate) values: Vec<Value<'q>>,
+    /// Whether it comes again as it is. One with a row for each of some items is another with every number of them, and
+    /// long: kept, they would fill the connection's memory and push out what does come again.
+    pub(crate) comes_again: bool,
 }
 
 /// One value. Nothing is copied that the caller still has.
@@ -20,7 +23,7 @@ pub(crate) struct Value<'q>(pub(crate) ToSqlOutput<'q>);
 impl<'q> Query<'q> {
     /// A statement without values yet.
     pub(crate) fn new(sql: impl Into<Cow<'q, str>>) -> Self {
-        Self { sql: sql.into(), values: Vec::new() }
+        Self { sql: sql.into(), values: Vec::new(), comes_again: true }
     }
 
     /// The value of the next question mark.
@@ -40,6 +43,7 @@ impl<'q> Query<'q> {
         let before = self.values.len();
         self.values.extend(items.into_iter().flat_map(row));
         let rows = (self.values.len() - before) / N.max(1);
+        self.comes_again = false;
         self.sql = format!("{} VALUES {} {after}", self.sql, vec![marks; rows].join(", ")).into();
         self
     }

@@ -1,6 +1,6 @@
 //! A transaction in progress. What can be done in it is told by the files of each subject.
 
-use rusqlite::{Connection, Row, ffi};
+use rusqlite::{Connection, Row, Statement, ffi};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::sql::Query;
@@ -89,9 +89,14 @@ impl Tx {
     /// Runs a statement and returns how many rows it changed.
     pub(crate) async fn run(&mut self, query: Query<'_>) -> Result<u64, StoreError> {
         self.attempt(|connection| {
-            let mut statement = connection.prepare_cached(&query.sql).map_err(StoreError::sql)?;
-            bind(&mut statement, &query)?;
-            let changed = statement.raw_execute().map_err(StoreError::sql)?;
+            let execute = |statement: &mut Statement<'_>| {
+                bind(statement, &query)?;
+                statement.raw_execute().map_err(StoreError::sql)
+            };
+            let changed = match query.comes_again {
+                true => execute(&mut *connection.prepare_cached(&query.sql).map_err(StoreError::sql)?),
+                false => execute(&mut connection.prepare(&query.sql).map_err(StoreError::sql)?),
+            }?;
             Ok(changed as u64)
         })
     }
@@ -146,7 +151,7 @@ fn first<T>(
     rows.next().map_err(StoreError::sql)?.map(read).transpose()
 }
 
-fn bind(statement: &mut rusqlite::Statement<'_>, query: &Query<'_>) -> Result<(), StoreError> {
+fn bind(statement: &mut Statement<'_>, query: &Query<'_>) -> Result<(), StoreError> {
     for (place, value) in (1..).zip(&query.values) {
         statement.raw_bind_parameter(place, &value.0).map_err(StoreError::sql)?;
     }
@@ -159,5 +164,41 @@ fn aside<T>(work: impl FnOnce() -> T) -> T {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         // The writer's own thread, or a runtime that has one.
         _ => work(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    /// Bytes of all statements that a connection holds.
+    fn held(tx: &Tx) -> i32 {
+        let (mut now, mut most) = (0, 0);
+        // SAFETY: the handle is the connection's own, which lives, and both numbers are there to be written.
+        let said = unsafe {
+            let handle = tx.connection.handle();
+            ffi::sqlite3_db_status(handle, ffi::SQLITE_DBSTATUS_STMT_USED, &raw mut now, &raw mut most, 0)
+        };
+        assert_eq!(said, ffi::SQLITE_OK);
+        now
+    }
+
+    #[test]
+    fn a_statement_for_so_many_rows_is_not_kept() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE things (a INTEGER, b INTEGER)").unwrap();
+        let mut tx = Tx::new(connection);
+        let run = |tx: &mut Tx, query| futures_executor::block_on(tx.run(query)).unwrap();
+        let once = || Query::new("INSERT INTO things (a, b) VALUES (1, 2)");
+        run(&mut tx, once());
+        let before = held(&tx);
+        assert!(before > 0);
+        for rows in 1..100_i64 {
+            let many = Query::new("INSERT INTO things (a, b)").rows(0..rows, |n| [n.into(), n.into()], "");
+            assert_eq!(run(&mut tx, many), u64::try_from(rows).unwrap());
+        }
+        run(&mut tx, once());
+        assert_eq!(held(&tx), before);
     }
 }
