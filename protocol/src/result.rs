@@ -202,6 +202,8 @@ code! {
         DeviceFailed = 9 "device-failed",
         /// It was cancelled.
         Cancelled = 10 "cancelled",
+        /// Image and task make no container on the device: there is a file where it works in a folder, say.
+        NoContainer = 11 "no-container",
     }
 }
 
@@ -219,6 +221,13 @@ impl Cause {
                 | Self::TimedOut
                 | Self::DiskFull
         )
+    }
+
+    /// Whether the task may be at fault as well as the device: what it names may be no image, nowhere to be had, or make
+    /// no container anywhere. Only another device can tell.
+    #[must_use]
+    pub const fn may_be_the_tasks(self) -> bool {
+        matches!(self, Self::NoImage | Self::NoInput | Self::NoContainer)
     }
 
     /// Whether what the task wrote until then belongs to its result. Where it was cut off, that depends on the

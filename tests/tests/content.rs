@@ -36,7 +36,18 @@ fn outputs_come_back_as_they_were() {
                   busybox chmod 750 tree/deep; echo inner > tree/deep/inner; echo run > tool; busybox chmod 755 tool; \
                   busybox ln -s tree/file link; busybox ln -s ../tree tree/self; busybox ln -s nowhere dangling; \
                   busybox ln -s /etc/passwd outside; busybox ln -s ../../up up; busybox chmod 555 tree/deep";
-    let usual = ["--verify", "replicate:2", "--memory", "64M", "--disk", "8M", "--output", "/out"];
+    let usual = [
+        "--verify",
+        "replicate:2",
+        "--memory",
+        "64M",
+        "--disk",
+        "8M",
+        "--output",
+        "/out",
+        "--output",
+        "/none/x",
+    ];
     let line: Vec<_> = usual.into_iter().chain([image.as_str(), "--", "sh", "-c", script]).collect();
     let id = world.submit(&alice, &line);
     assert_eq!(world.until_over(&id)["state"], "succeeded", "{:#}", world.job(&id));
@@ -62,6 +73,7 @@ fn outputs_come_back_as_they_were() {
     // What leads out of the result is told and left out.
     assert!(!out.join("outside").is_symlink() && !out.join("up").is_symlink());
     assert!(done.err.contains("out/outside") && done.err.contains("/etc/passwd"), "{done}");
+    assert!(done.err.contains("left out /none/x: was not made"), "{done}");
     world.assert_books();
     world.finish();
 }

@@ -73,6 +73,7 @@ fn hostile_images_are_told_and_leave_nothing() {
         ("device", vec![("disk", b'4', "", b"")], None, &["device"]),
         ("unknown-kind", vec![("odd", b'V', "", b"")], None, &["odd"]),
         ("lies-about-its-layer", vec![("bin/x", b'0', "", b"x")], Some(&wrong), &["sha256"]),
+        ("no-place-for-proc", vec![("proc", b'0', "", b"x")], None, &["/proc is a file", "no-container"]),
         ("not-a-program", [vec![("bin/x", b'0', "", &b"\0\0\0\0"[..])], deep].concat(), None, &[]),
     ];
     for (name, entries, said, words) in &cases {
@@ -83,6 +84,10 @@ fn hostile_images_are_told_and_leave_nothing() {
             assert!(done.err.contains(word), "{name} does not say {word:?}: {done}");
         }
     }
+    // Nobody could do them: no device has a worse name for it.
+    let device = world.device(&world.address(0));
+    assert_eq!(device["reputation"]["lost"], 0, "{device:#}");
+
     // Another processor's: no device for it, and that is said before anything is fetched.
     let foreign = image(&world.dir().join("foreign"), &[("bin/x", b'0', "", b"x")], "s390x", None);
     let done = opening.run_image(&foreign, &[], &["/bin/x"]);

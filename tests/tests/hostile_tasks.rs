@@ -28,6 +28,12 @@ const HOSTILE: &[(&str, &[&str], &str, &str)] = &[
         "for i in 1 2 3 4; do (while :; do :; done) & done; wait",
         "timed-out",
     ),
+    (
+        "names that no result can have",
+        &["--output", "/out", "--inodes", "4000"],
+        "cd /out; d=$(printf %0200d 0); for i in 1 2 3 4 5 6 7 8 9; do mkdir $d && cd $d || exit 1; done; touch x; exit 7",
+        "exited",
+    ),
     ("root remover", &[], "rm -rf /bin /etc /usr /lib; exit 9", "exited"),
     (
         "sleepers",
@@ -78,6 +84,8 @@ fn a_device_full_of_hostile_tasks_stays_a_device() {
             "{name} is the task's doing, and no device's: {job:#}"
         );
     }
+    let device = world.device(&world.address(0));
+    assert_eq!(device["reputation"]["lost"], 0, "{device:#}");
     // The image is whole, whatever a task has done to its root.
     assert_eq!(opening.run(&[], &["sh", "-c", "ls /bin/sh"]).ok(), "/bin/sh");
     world.until("the device idle", || world.agent_idle(0));

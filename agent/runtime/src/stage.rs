@@ -27,6 +27,11 @@ use crate::{
     sys,
 };
 
+/// What [`Stage::in_the_way`] finds.
+pub(crate) const LINK: &str = "a link";
+/// Also anything else that is no folder.
+const FILE: &str = "a file";
+
 /// Folders that a stage may cover in the shim's mount namespace: every machine has one, all may pass through them
 /// (a container's root is nobody on the host), and the shim needs none.
 const COVERED: [&str; 6] = ["/srv", "/media", "/mnt", "/opt", "/home", "/tmp"];
@@ -197,6 +202,23 @@ impl Stage {
                 problem: format!("'{path}' is not a folder in the image"),
             })
         }
+    }
+
+    /// What keeps the folders of a path in the container's root from being made: the first of them that is something else,
+    /// and what it is. Nothing is followed.
+    pub(crate) fn in_the_way(&self, path: &str) -> Option<(String, &'static str)> {
+        let (mut walked, mut shown) = (self.merged.clone(), String::new());
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            walked.push(part);
+            shown = format!("{shown}/{part}");
+            let kind = fs::symlink_metadata(&walked).ok()?.file_type();
+            match (kind.is_dir(), kind.is_symlink()) {
+                (true, _) => {}
+                (false, true) => return Some((shown, LINK)),
+                (false, false) => return Some((shown, FILE)),
+            }
+        }
+        None
     }
 
     /// Whether a path is a folder in the container's root.

@@ -114,11 +114,11 @@ async fn wait(engine: &Engine, plan: &Plan, hand: &Hand) -> Result<Step, StoreEr
     if let Err(error) = engine.runtime.start(&ready.spec).await {
         let explanation = format!("the container cannot be started: {}", report::line(&error));
         let cause = if matches!(error, RuntimeError::BadSpec { .. }) {
-            Cause::CannotStart
+            Cause::NoContainer
         } else {
             Cause::DeviceFailed
         };
-        return fail(engine, plan, not_a_result(cause), &explanation).await;
+        return fail(engine, plan, cause, &explanation).await;
     }
     let record = watch(engine, plan, hand).await;
     drop(ready);
@@ -302,12 +302,7 @@ async fn finish(
 }
 
 async fn give_up_fetching(engine: &Engine, plan: &Plan, error: &FetchError) -> Result<Step, StoreError> {
-    fail(engine, plan, not_a_result(error.cause()), &report::line(error)).await
-}
-
-/// Only causes that are no results can be failures; the rest would be a bug of the caller's, told as the device's.
-const fn not_a_result(cause: Cause) -> Cause {
-    if cause.is_result() { Cause::DeviceFailed } else { cause }
+    fail(engine, plan, error.cause(), &report::line(error)).await
 }
 
 async fn fail(engine: &Engine, plan: &Plan, cause: Cause, explanation: &str) -> Result<Step, StoreError> {

@@ -58,14 +58,10 @@ impl FetchError {
     /// What the hub is told.
     pub(super) const fn cause(&self) -> Cause {
         match self {
-            Self::Image(
-                ImageError::NoSpace { .. }
-                | ImageError::Io { .. }
-                | ImageError::InUse { .. }
-                | ImageError::Costly { .. }
-                | ImageError::TooLarge { .. },
-            ) => Cause::DeviceFailed,
-            Self::Image(_) | Self::User(_) | Self::Spec(_) | Self::Content(_) => Cause::NoImage,
+            Self::Image(ImageError::Io { .. } | ImageError::InUse { .. }) => Cause::DeviceFailed,
+            // Also what has no room here: it may have none anywhere.
+            Self::Image(_) | Self::User(_) | Self::Content(_) => Cause::NoImage,
+            Self::Spec(_) => Cause::NoContainer,
             Self::Input { source, .. } if source.is_local() => Cause::DeviceFailed,
             Self::Input { .. } => Cause::NoInput,
             Self::File(_) => Cause::DeviceFailed,

@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use sosna_host::{
     file::FileError,
-    manifest::{Blob, Manifest, ManifestError, Output, OutputKind},
+    manifest::{Blob, MAX_LEFT_OUT, Manifest, ManifestError, Output, OutputKind},
 };
 use sosna_protocol::{
     Hash,
@@ -77,12 +77,13 @@ pub(crate) fn ending(record: &ExitRecord) -> Ending {
         EndCause::OutOfMemory => Ending::Result(Cause::OutOfMemory, code),
         EndCause::TimedOut => Ending::Result(Cause::TimedOut, code),
         EndCause::DiskFull => Ending::Result(Cause::DiskFull, code),
-        // No such command, or not executable: every honest device finds the same. Anything else is the machine's.
+        // No such command, or not executable: every honest device finds the same. Anything else is the machine's, or the
+        // image's.
         EndCause::StartFailed { .. } if matches!(record.exit_code, 126 | 127) => {
             Ending::Result(Cause::CannotStart, code)
         }
         EndCause::StartFailed { message } => {
-            Ending::NoResult(Cause::DeviceFailed, format!("the container could not be made: {message}"))
+            Ending::NoResult(Cause::NoContainer, format!("the container could not be made: {message}"))
         }
         EndCause::Stopped => {
             Ending::NoResult(Cause::Cancelled, "the container was stopped on the device".into())
@@ -108,6 +109,8 @@ pub(crate) fn outcome(
     // What a task wrote until it was cut off depends on the moment.
     let entries = if cause.has_outputs() { record.outputs.as_slice() } else { &[] };
     let outputs = entries.iter().map(output).collect();
+    let mut left_out = if cause.has_outputs() { record.output_problems.clone() } else { Vec::new() };
+    left_out.truncate(MAX_LEFT_OUT);
     let manifest = Manifest {
         version: 1,
         cause: cause.word().to_owned(),
@@ -115,6 +118,7 @@ pub(crate) fn outcome(
         stdout: log("stdout", record.stdout_dropped)?,
         stderr: log("stderr", record.stderr_dropped)?,
         outputs,
+        left_out,
     };
     let root = manifest.root(stdout_counts)?;
     let bytes = manifest.content()?.iter().fold(0_u64, |sum, (_, length)| sum.saturating_add(*length));
@@ -227,7 +231,7 @@ mod tests {
         );
         let failed = || EndCause::StartFailed { message: "no".into() };
         assert_eq!(of(failed(), 127), Ending::Result(Cause::CannotStart, 127));
-        assert!(matches!(of(failed(), 125), Ending::NoResult(Cause::DeviceFailed, _)));
+        assert!(matches!(of(failed(), 125), Ending::NoResult(Cause::NoContainer, _)));
         assert!(matches!(of(EndCause::Stopped, 143), Ending::NoResult(Cause::Cancelled, _)));
     }
 
@@ -246,6 +250,7 @@ mod tests {
             length,
             sha256,
         };
+        record.output_problems = vec!["/none: was not made".to_owned()];
         record.outputs = vec![
             entry(sosna_runtime::OutputKind::Folder, "out", 0, String::new()),
             entry(sosna_runtime::OutputKind::File, "out/a", 4, sha256(b"tile").to_string()),
@@ -282,6 +287,7 @@ mod tests {
         ]);
         assert_eq!(outcome.root, expected.unwrap());
         assert_eq!((outcome.bytes, outcome.manifest.stdout.dropped), (7, 3));
+        assert_eq!(outcome.manifest.left_out, ["/none: was not made"]);
         assert_eq!(Manifest::from_json(&outcome.manifest.to_json()).unwrap(), outcome.manifest);
         let pieces = pieces(&outcome.manifest, dir.path()).unwrap();
         let tile = pieces.iter().find(|piece| piece.name == sha256(b"tile")).unwrap();
@@ -290,7 +296,7 @@ mod tests {
         assert_eq!(target.source, Source::Link(dir.path().join("outputs/out/b")));
         assert_eq!(pieces.len(), 4, "an empty stderr is content too");
         let cut = super::outcome(&record, (Cause::TimedOut, 137), dir.path(), true).unwrap();
-        assert!(cut.manifest.outputs.is_empty());
+        assert!(cut.manifest.outputs.is_empty() && cut.manifest.left_out.is_empty());
         assert_eq!(cut.root, sosna_protocol::result::root([Entry::exit(Cause::TimedOut, 137)]).unwrap());
     }
 }

@@ -225,7 +225,7 @@ macro_rules! cases {
 cases! {
     Cause "how a task ended on its device"
         ["exited", "signalled", "out-of-memory", "timed-out", "disk-full", "cannot-start", "no-image", "no-input",
-        "device-failed", "cancelled"],
+        "device-failed", "cancelled", "no-container"],
     Judgement "what the hub makes of a result" ["accepted", "surplus", "wrong", "late", "void", "not-revealed"],
     Network "what a task sees of the network" ["none", "internet"],
     Stream "an output stream" ["stdout", "stderr"],

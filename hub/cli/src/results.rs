@@ -22,6 +22,7 @@ use crate::{
     client::{Hub, Received},
     error::Error,
     output,
+    show::plain,
     upload::PARALLEL,
 };
 
@@ -188,7 +189,7 @@ async fn write(
     plan: &Plan,
     bar: &indicatif::ProgressBar,
 ) -> Result<Written, Error> {
-    let mut left_out = Vec::new();
+    let mut left_out = plan.manifest.left_out.clone();
     for output in &plan.manifest.outputs {
         let path = target.join(&output.path);
         let folder = if output.kind == OutputKind::Folder { Some(path.as_path()) } else { path.parent() };
@@ -244,7 +245,7 @@ async fn write(
         Err(_) => left_out.push("manifest.json: an output has this name".to_owned()),
     }
     for text in &left_out {
-        output::note(&format!("task {index}: left out {text}"));
+        output::note(&format!("task {index}: left out {}", plain(text)));
     }
     let bytes = plan.content.iter().map(|(_, _, length)| *length).sum();
     Ok(Written { index, folder: target.to_owned(), files: plan.content.len(), bytes, left_out })

@@ -358,7 +358,8 @@ impl Store<'_> {
         let stdout = Blob::new(&self.put(b"said\n"), 5);
         let stderr = Blob::new(&sha256(b""), 0);
         let cause = Cause::Exited.word().to_owned();
-        let manifest = Manifest { version: 1, cause, exit_code: 0, stdout, stderr, outputs };
+        let left_out = vec!["/none: was not made\u{1b}[2J".to_owned()];
+        let manifest = Manifest { version: 1, cause, exit_code: 0, stdout, stderr, outputs, left_out };
         let raw = manifest.to_json();
         let root = manifest.root(false).ok();
         Task {
@@ -391,6 +392,8 @@ async fn results_are_written_as_they_were() {
     assert_eq!(said.out, "2 tasks, 4 files, 292.9 KiB, verified, in all\n");
 
     assert!(said.err.contains("left out out/way-out: a link that leads out of the result"), "{}", said.err);
+    assert!(said.err.contains("left out /none: was not made"), "{}", said.err);
+    assert!(!said.err.contains('\u{1b}'), "a device's word moves no cursor: {:?}", said.err);
     assert!(said.err.contains("task 2 is failed and has no result"), "{}", said.err);
     let path = |name: &str| person.path("all/0").join(name);
     let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o7777;

@@ -312,7 +312,7 @@ async fn failed_there(
         return Ok(Vec::new());
     }
     let why = format!("{}: {}", failed.cause.word(), failed.explanation.0);
-    verify::give_up(tx, hub, &one, AssignmentState::Failed, &why).await
+    verify::could_not(tx, hub, &one, failed.cause, &why).await
 }
 
 impl Hub {

@@ -8,6 +8,7 @@ use sosna_protocol::{
         result::{Judgement, Verdict},
         work::Cancel,
     },
+    result::Cause,
 };
 use sosna_store::{
     Account, Assignment, AssignmentState, CheckState, JobState, Task, TaskEnd, TaskState, Transfer, Tx,
@@ -149,10 +150,43 @@ pub async fn give_up(
     explanation: &str,
 ) -> Result<Vec<Effect>, HubError> {
     tx.end_assignment(&assignment.id, state, explanation).await?;
-    let class = tx.image_class(&assignment.task).await?;
     if matches!(state, AssignmentState::Failed | AssignmentState::Expired) {
+        let class = tx.image_class(&assignment.task).await?;
         tx.count_failed(&assignment.device, &class).await?;
     }
+    give_on(tx, hub, assignment, state, explanation).await
+}
+
+/// Ends an assignment whose device says that it could not do it, as [`give_up`] does. Where that may be the task's own
+/// fault, the device's past has it when somebody else could do it, and not before: whoever sends tasks that nobody can do
+/// would take every device's good name.
+///
+/// # Errors
+/// [`HubError`]; then nothing has changed.
+pub async fn could_not(
+    tx: &mut Tx,
+    hub: &Hub,
+    assignment: &Assignment,
+    cause: Cause,
+    explanation: &str,
+) -> Result<Vec<Effect>, HubError> {
+    let state = AssignmentState::Failed;
+    if !cause.may_be_the_tasks() {
+        return give_up(tx, hub, assignment, state, explanation).await;
+    }
+    tx.fail_assignment(&assignment.id, cause, explanation).await?;
+    give_on(tx, hub, assignment, state, explanation).await
+}
+
+/// Gives the task of an assignment that has ended like this to somebody else, or fails it after too many attempts.
+async fn give_on(
+    tx: &mut Tx,
+    hub: &Hub,
+    assignment: &Assignment,
+    state: AssignmentState,
+    explanation: &str,
+) -> Result<Vec<Effect>, HubError> {
+    let class = tx.image_class(&assignment.task).await?;
     // One that accepted and was not heard of any more may still bring its result: it is not asked again as long
     // as it has not said that the work is lost. Nor is one that was bound to a result.
     let unanswered = state == AssignmentState::Expired && assignment.accepted_ms.is_none();
@@ -374,6 +408,14 @@ async fn end_task(
                 effects.push(Effect::Freed(assignment.id));
             }
             _ => {}
+        }
+    }
+    if end.is_some() {
+        // It could be done: what they could not have is theirs to answer for.
+        let class = tx.image_class(&task.id).await?;
+        for device in tx.without_content(&task.id).await? {
+            tx.count_failed(&device, &class).await?;
+            effects.extend(news(tx, &device, &class).await?);
         }
     }
     check::release(tx, task, now).await?;

@@ -428,6 +428,40 @@ impl Tx {
         self.run(query.bind(state.word()).bind(explanation).bind(&id.0[..])).await.map(drop)
     }
 
+    /// Ends an assignment whose device says that it could not be done, and keeps why.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn fail_assignment(
+        &mut self,
+        id: &AssignmentId,
+        cause: Cause,
+        explanation: &str,
+    ) -> Result<(), StoreError> {
+        self.end_assignment(id, AssignmentState::Failed, explanation).await?;
+        let query = Query::new("UPDATE assignments SET cause = ? WHERE id = ?");
+        self.run(query.bind(cause.word()).bind(&id.0[..])).await.map(drop)
+    }
+
+    /// The devices that could not have what a task names ([`Cause::may_be_the_tasks`]), each as often as it said so.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn without_content(&mut self, task: &TaskId) -> Result<Vec<Address>, StoreError> {
+        let query = Query::new(
+            "SELECT device, cause FROM assignments WHERE task = ? AND state = 'failed' AND cause IS NOT NULL
+             ORDER BY created_ms, id",
+        );
+        let said =
+            |row: &Row<'_>| Ok((Address(bytes(row, "device")?), word(row, "cause", Cause::from_word)?));
+        let failed = self.all(query.bind(&task.0[..]), said).await?;
+        Ok(failed
+            .into_iter()
+            .filter(|(_, cause)| cause.may_be_the_tasks())
+            .map(|(device, _)| device)
+            .collect())
+    }
+
     /// Lets the device of an assignment that came to nothing be asked again from then on.
     ///
     /// # Errors

@@ -279,10 +279,12 @@ impl Device {
     }
 
     pub(crate) async fn fail(&mut self, world: &World, offer: &Offer) {
+        self.fail_by(world, offer, Cause::DeviceFailed).await;
+    }
+
+    pub(crate) async fn fail_by(&mut self, world: &World, offer: &Offer, cause: Cause) {
         self.held.retain(|held| *held != offer.id);
-        let failed =
-            Failed { assignment: offer.id, cause: Cause::DeviceFailed, explanation: Bounded("broken") };
-        self.say(world, &failed).await;
+        self.say(world, &Failed { assignment: offer.id, cause, explanation: Bounded("broken") }).await;
     }
 
     pub(crate) async fn beat(&mut self, world: &World, held: &[AssignmentId]) {
@@ -330,6 +332,7 @@ impl Device {
             stdout: Blob::new(&stdout, said.len() as u64),
             stderr: Blob::new(&stderr, 0),
             outputs: Vec::new(),
+            left_out: Vec::new(),
         };
         let root = manifest.root(true).unwrap();
         let json = manifest.to_json();

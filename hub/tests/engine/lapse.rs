@@ -3,6 +3,7 @@
 use sosna_protocol::{
     Amount,
     message::{result::Judgement, work::Reason},
+    result::Cause,
 };
 use sosna_store::{AssignmentState, JobState};
 
@@ -209,6 +210,43 @@ async fn attempts_that_come_to_nothing_end_the_task() {
     let task = world.tasks(job).await.remove(0);
     assert!(task.attempts == 3 && task.reason.contains("broken"), "{task:?}");
     assert_eq!(world.earned(&device).await, Amount::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_nobody_can_do_takes_nobodys_good_name() {
+    let world = World::with(|config| config.limits.attempts = 4).await;
+    let mut device = world.device().await;
+    let job = world.submit(1, 1).await;
+    for cause in [Cause::NoImage, Cause::NoInput, Cause::NoImage] {
+        let offer = device.take(&world).await;
+        device.fail_by(&world, &offer, cause).await;
+    }
+    // This one is the device's own, whatever becomes of the task.
+    let offer = device.take(&world).await;
+    device.fail(&world, &offer).await;
+    assert_eq!(world.ended(job).await, JobState::Failed);
+    assert!(world.tasks(job).await[0].reason.contains("broken"));
+    assert_eq!(world.stored(&device).await.failed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_could_not_have_and_another_could_is_the_ones_fault() {
+    let world = World::with(|config| config.times.ask_again_ms = 3_600_000).await;
+    let mut devices = world.devices(2).await;
+    let job = world.submit(1, 1).await;
+    let (first, offer) = offers(&world, &mut devices, 1).await[0];
+    devices[first].fail_by(&world, &offer, Cause::NoImage).await;
+    world.until(job, |all| all.iter().any(|one| one.state == AssignmentState::Failed)).await;
+    assert_eq!(world.stored(&devices[first]).await.failed, 0, "nobody knows yet whose fault it is");
+    let (second, offer) = offers(&world, &mut devices, 1).await[0];
+    assert_ne!(first, second);
+    let shown = devices[second].outcome(&world, &offer, "x").await;
+    devices[second].reveal(&world, &shown).await;
+    assert_eq!(world.ended(job).await, JobState::Succeeded);
+    assert_eq!(world.stored(&devices[first]).await.failed, 1);
+    let class = world.job(job).await.image_class;
+    let score = |place: usize| world.hub.fleet().get(&devices[place].address()).unwrap().score_in(&class);
+    assert!(score(first) < score(second), "the scheduler knows it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,6 +79,7 @@ async fn finish_as(setup: &Setup, task: &Task, device: Address, stdout: &[u8], a
         exit_code: 0,
         stdout: Blob::new(&content.put(stdout).unwrap(), stdout.len() as u64),
         stderr: Blob::new(&content.put(b"").unwrap(), 0),
+        left_out: Vec::new(),
         outputs: vec![Output {
             kind: OutputKind::File,
             path: "out/tile \"1\".bmp".to_owned(),

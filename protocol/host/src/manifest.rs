@@ -10,6 +10,9 @@ use sosna_protocol::{
 /// No manifest may be longer, in bytes.
 pub const MAX_MANIFEST: u64 = 16 << 20;
 
+/// A result tells of no more than so many things that were not kept.
+pub const MAX_LEFT_OUT: usize = 100;
+
 /// The HTTP header by which a device says for which assignment it stores content, or asks whether it has.
 pub const ASSIGNMENT_HEADER: &str = "sosna-assignment";
 
@@ -33,6 +36,9 @@ pub struct Manifest {
     pub stderr: Blob,
     /// The declared outputs, sorted by path.
     pub outputs: Vec<Output>,
+    /// What of them was not kept, and why, for people: never part of the root, and no more than the device's word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// A piece of content.
@@ -83,8 +89,8 @@ pub enum ManifestError {
     /// Not JSON of this form.
     #[error("the result's manifest cannot be read")]
     Json(#[source] serde_json::Error),
-    /// A version, cause or hash that means nothing.
-    #[error("the result's manifest has a {0} that means nothing")]
+    /// A version, cause, hash or list that cannot be.
+    #[error("the result's manifest has a {0} that cannot be")]
     Field(&'static str),
     /// Entries out of order, twice, or with impossible paths.
     #[error("the result's manifest is not a result")]
@@ -102,6 +108,9 @@ impl Manifest {
         let manifest: Self = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
         if manifest.version != 1 {
             return Err(ManifestError::Field("version"));
+        }
+        if manifest.left_out.len() > MAX_LEFT_OUT {
+            return Err(ManifestError::Field("left_out"));
         }
         manifest.root(true)?;
         Ok(manifest)
@@ -182,4 +191,31 @@ impl Output {
 
 fn hash(text: &str) -> Result<Hash, ManifestError> {
     text.parse().map_err(|_| ManifestError::Field("hash"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn what_was_not_kept_is_told_and_changes_no_root() {
+        let blob = Blob::new(&Hash::ZERO, 0);
+        let plain = Manifest {
+            version: 1,
+            cause: Cause::Exited.word().to_owned(),
+            exit_code: 0,
+            stdout: blob.clone(),
+            stderr: blob,
+            outputs: Vec::new(),
+            left_out: Vec::new(),
+        };
+        assert!(!String::from_utf8(plain.to_json()).unwrap().contains("left_out"));
+        let told = |count| Manifest { left_out: vec!["/x: was not made".to_owned(); count], ..plain.clone() };
+        let most = told(MAX_LEFT_OUT);
+        assert_eq!(Manifest::from_json(&most.to_json()).unwrap(), most);
+        assert_eq!(most.root(true).unwrap(), plain.root(true).unwrap());
+        let error = Manifest::from_json(&told(MAX_LEFT_OUT + 1).to_json()).unwrap_err();
+        assert!(error.to_string().contains("left_out"), "{error}");
+    }
 }

@@ -113,7 +113,7 @@ pub fn usage() -> impl Strategy<Value = Usage> + Clone {
 pub fn cause() -> impl Strategy<Value = Cause> + Clone {
     let words =
         ["exited", "signalled", "out-of-memory", "timed-out", "disk-full", "cannot-start", "no-image"];
-    let rest = ["no-input", "device-failed", "cancelled"];
+    let rest = ["no-input", "device-failed", "cancelled", "no-container"];
     select([&words[..], &rest].concat()).prop_map(|word| Cause::from_word(word).unwrap())
 }
 

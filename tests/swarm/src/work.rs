@@ -119,6 +119,7 @@ impl Work {
             stdout: blob(stdout.as_bytes()),
             stderr: blob(b""),
             outputs: Vec::new(),
+            left_out: Vec::new(),
         };
         let root = manifest.root(self.stdout_counts).expect("a manifest of our own making is a result");
         let json = manifest.to_json();

@@ -25,7 +25,7 @@ use crate::{
     executor::{self, SeccompExecutor},
     seccomp,
     spec::ContainerSpec,
-    stage::Stage,
+    stage::{LINK, Stage},
     sys, uids,
 };
 
@@ -54,6 +54,36 @@ pub(super) struct Created {
 
 /// Makes the container within the request's time.
 pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failure> {
+    make(request, stage).map_err(|failure| match failure.exit_code {
+        START_FAILED => explained(failure, &request.spec, stage),
+        _ => failure,
+    })
+}
+
+/// What libcontainer says of an image that no container can be made of is that it did not work. What is wrong with it can be
+/// seen.
+fn explained(failure: Failure, spec: &ContainerSpec, stage: &Stage) -> Failure {
+    let above =
+        |path: &str| path.trim_end_matches('/').rsplit_once('/').map_or("", |(above, _)| above).to_owned();
+    let folders = ["/proc", "/sys", "/dev"].into_iter().chain(spec.read_only_root.then_some("/tmp"));
+    let folders = folders.chain([spec.cwd.as_str()]).map(str::to_owned);
+    // One that ends with a slash is a folder.
+    let output = |output: &String| if output.ends_with('/') { output.clone() } else { above(output) };
+    let folders = folders.chain(spec.outputs.iter().map(output));
+    let mut folders = folders.chain(spec.inputs.iter().map(|input| above(&input.destination)));
+    // An input may lie over a file, and not over a link.
+    let mut inputs = spec.inputs.iter().filter_map(|input| stage.in_the_way(&input.destination));
+    let found = folders.find_map(|path| stage.in_the_way(&path));
+    match found.or_else(|| inputs.find(|(_, kind)| *kind == LINK)) {
+        Some((path, kind)) => Failure {
+            message: format!("{path} is {kind} in the image, where none may be: {}", failure.message),
+            ..failure
+        },
+        None => failure,
+    }
+}
+
+fn make(request: &Request, stage: &Stage) -> Result<Created, Failure> {
     let spec = &request.spec;
     let range = request.range_first.map(|first| (first, uids::WIDTH));
     let writable = writable(spec, stage, range, request.settings.enforcement.rootless)?;

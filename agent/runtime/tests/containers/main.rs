@@ -5,6 +5,7 @@
 mod attacks;
 mod bounds;
 mod cases;
+mod images;
 mod kills;
 mod oci;
 mod probe;
@@ -154,8 +155,13 @@ fn main() -> ExitCode {
     let env = Env::new(folder.path());
     eprintln!("enforced here: {:?}", env.runtime.enforcement());
     let (mut failed, mut passed) = (Vec::new(), 0);
-    for (name, test) in
-        cases::ALL.iter().chain(bounds::ALL).chain(kills::ALL).chain(oci::ALL).chain(attacks::ALL)
+    for (name, test) in cases::ALL
+        .iter()
+        .chain(images::ALL)
+        .chain(bounds::ALL)
+        .chain(kills::ALL)
+        .chain(oci::ALL)
+        .chain(attacks::ALL)
     {
         if filter.as_ref().is_some_and(|f| !name.contains(f.as_str())) {
             continue;
