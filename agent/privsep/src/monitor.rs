@@ -3,8 +3,7 @@
 
 use std::{
     ffi::OsString,
-    fs,
-    io::{self, Write as _},
+    fs, io,
     os::{
         fd::{AsFd as _, AsRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
@@ -17,7 +16,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
-        socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair},
+        socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair},
     },
     unistd::{ForkResult, Pid, fork, setsid},
 };
@@ -331,7 +330,9 @@ fn look(
     })
 }
 
-fn tell(mut status: &UnixStream, ended: &io::Result<ExitStatus>) {
-    // Nobody may be there to hear it, and a monitor waits for nobody.
-    let _ = status.set_nonblocking(true).and_then(|()| status.write_all(&wire::status(ended)));
+fn tell(status: &UnixStream, ended: &io::Result<ExitStatus>) {
+    // Nobody may be there to hear it, and a monitor waits for nobody. Said with the message itself: whether the socket waits
+    // is for whoever else has it to change at any time.
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let _ = send(status.as_raw_fd(), &wire::status(ended), flags);
 }

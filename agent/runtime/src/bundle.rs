@@ -92,6 +92,12 @@ pub(crate) fn config(spec: &ContainerSpec, place: &Place<'_>) -> Value {
     if !env.iter().any(|v| v.starts_with("PATH=")) {
         env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
     }
+    // libcontainer would ask the C library who the user is, and glibc loads libraries for that which the image names: before
+    // the filters stand, and beside the shim's descriptors. The last one counts.
+    let home = env.iter().rev().find_map(|v| v.strip_prefix("HOME="));
+    if home.is_none_or(str::is_empty) {
+        env.push("HOME=/".into());
+    }
     json!({
         "ociVersion": "1.0.2",
         "hostname": spec.effective_hostname(),
@@ -225,6 +231,7 @@ mod tests {
         let process = spec.process().as_ref().unwrap();
         assert_eq!(process.no_new_privileges(), Some(true));
         assert!(process.env().as_ref().unwrap().iter().any(|e| e.starts_with("PATH=")));
+        assert_eq!(process.env().as_ref().unwrap().last().unwrap(), "HOME=/");
         assert_eq!(spec.root().as_ref().unwrap().readonly(), Some(true));
         assert!(linux.seccomp().is_none());
     }

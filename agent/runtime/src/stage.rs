@@ -27,11 +27,6 @@ use crate::{
     sys,
 };
 
-/// What [`Stage::in_the_way`] finds.
-pub(crate) const LINK: &str = "a link";
-/// Also anything else that is no folder.
-const FILE: &str = "a file";
-
 /// Folders that a stage may cover in the shim's mount namespace: every machine has one, all may pass through them
 /// (a container's root is nobody on the host), and the shim needs none.
 const COVERED: [&str; 6] = ["/srv", "/media", "/mnt", "/opt", "/home", "/tmp"];
@@ -205,17 +200,20 @@ impl Stage {
     }
 
     /// What keeps the folders of a path in the container's root from being made: the first of them that is something else,
-    /// and what it is. Nothing is followed.
+    /// and what it is. Nothing is followed, and nothing above the root is looked at.
     pub(crate) fn in_the_way(&self, path: &str) -> Option<(String, &'static str)> {
         let (mut walked, mut shown) = (self.merged.clone(), String::new());
         for part in path.split('/').filter(|part| !part.is_empty()) {
+            if matches!(part, "." | "..") {
+                return None;
+            }
             walked.push(part);
             shown = format!("{shown}/{part}");
             let kind = fs::symlink_metadata(&walked).ok()?.file_type();
             match (kind.is_dir(), kind.is_symlink()) {
                 (true, _) => {}
-                (false, true) => return Some((shown, LINK)),
-                (false, false) => return Some((shown, FILE)),
+                (false, true) => return Some((shown, "a link")),
+                (false, false) => return Some((shown, "a file")),
             }
         }
         None
@@ -223,8 +221,13 @@ impl Stage {
 
     /// Whether a path is a folder in the container's root.
     pub(crate) fn is_dir(&self, path: &str) -> bool {
-        let found = Root::open(&self.merged).and_then(|r| r.resolve(path));
-        found.is_ok_and(|h| fs::metadata(sys::fd_path(h.as_fd())).is_ok_and(|m| m.is_dir()))
+        self.found(path).is_some_and(|found| found.is_dir())
+    }
+
+    /// What a path in the container's root leads to, where it leads to anything.
+    pub(crate) fn found(&self, path: &str) -> Option<fs::Metadata> {
+        let found = Root::open(&self.merged).and_then(|r| r.resolve(path)).ok()?;
+        fs::metadata(sys::fd_path(found.as_fd())).ok()
     }
 }
 

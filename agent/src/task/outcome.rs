@@ -299,4 +299,29 @@ mod tests {
         assert!(cut.manifest.outputs.is_empty() && cut.manifest.left_out.is_empty());
         assert_eq!(cut.root, sosna_protocol::result::root([Entry::exit(Cause::TimedOut, 137)]).unwrap());
     }
+
+    #[test]
+    fn the_longest_list_that_a_container_leaves_is_a_result() {
+        // As many lines as the shim's list has room for (15 MiB), each as long as it can be for what it is counted as.
+        let path = |n: usize| format!("{n:06}{}", "\u{1}".repeat(200));
+        let counted = 160 + 6 + 6 * 200;
+        let mut record = record(EndCause::Exited { code: 0 }, 0);
+        record.outputs = (0..(15 << 20) / counted)
+            .map(|n| OutputEntry {
+                kind: sosna_runtime::OutputKind::Folder,
+                path: path(n),
+                mode: 0o777,
+                length: u64::MAX,
+                sha256: String::new(),
+            })
+            .collect();
+        record.output_problems =
+            vec![format!("/{}: the path is too long for a result", "\u{fffd}".repeat(1024)); MAX_LEFT_OUT];
+        let dir = tempfile::tempdir().unwrap();
+        let made = outcome(&record, (Cause::Exited, 0), dir.path(), false).unwrap();
+        let json = made.manifest.to_json();
+        let most = usize::try_from(sosna_host::manifest::MAX_MANIFEST).unwrap();
+        assert!((14 << 20..=most).contains(&json.len()), "{}", json.len());
+        assert_eq!(Manifest::from_json(&json).unwrap(), made.manifest);
+    }
 }

@@ -12,6 +12,9 @@ pub const MAX_MANIFEST: u64 = 16 << 20;
 
 /// A result tells of no more than so many things that were not kept.
 pub const MAX_LEFT_OUT: usize = 100;
+/// What it tells of each is no longer, in bytes: a path, each byte of which may be none of UTF-8 and be shown by three, and
+/// why.
+pub const MAX_LEFT_OUT_TEXT: usize = 3 * 1024 + 256;
 
 /// The HTTP header by which a device says for which assignment it stores content, or asks whether it has.
 pub const ASSIGNMENT_HEADER: &str = "sosna-assignment";
@@ -109,7 +112,8 @@ impl Manifest {
         if manifest.version != 1 {
             return Err(ManifestError::Field("version"));
         }
-        if manifest.left_out.len() > MAX_LEFT_OUT {
+        let is_long = |told: &String| told.len() > MAX_LEFT_OUT_TEXT;
+        if manifest.left_out.len() > MAX_LEFT_OUT || manifest.left_out.iter().any(is_long) {
             return Err(ManifestError::Field("left_out"));
         }
         manifest.root(true)?;
@@ -215,7 +219,10 @@ mod tests {
         let most = told(MAX_LEFT_OUT);
         assert_eq!(Manifest::from_json(&most.to_json()).unwrap(), most);
         assert_eq!(most.root(true).unwrap(), plain.root(true).unwrap());
-        let error = Manifest::from_json(&told(MAX_LEFT_OUT + 1).to_json()).unwrap_err();
-        assert!(error.to_string().contains("left_out"), "{error}");
+        let long = Manifest { left_out: vec!["x".repeat(MAX_LEFT_OUT_TEXT + 1)], ..plain.clone() };
+        for wrong in [told(MAX_LEFT_OUT + 1), long] {
+            let error = Manifest::from_json(&wrong.to_json()).unwrap_err();
+            assert!(error.to_string().contains("left_out"), "{error}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     executor::{self, SeccompExecutor},
     seccomp,
     spec::ContainerSpec,
-    stage::{LINK, Stage},
+    stage::Stage,
     sys, uids,
 };
 
@@ -60,21 +60,22 @@ pub(super) fn create(request: &Request, stage: &Stage) -> Result<Created, Failur
     })
 }
 
-/// What libcontainer says of an image that no container can be made of is that it did not work. What is wrong with it can be
-/// seen.
+/// What libcontainer says of an image that no container can be made of is that it did not work. What is in the way can be
+/// seen: links are followed within the root, where they lead to something, but for [`MOUNTED`].
 fn explained(failure: Failure, spec: &ContainerSpec, stage: &Stage) -> Failure {
     let above =
         |path: &str| path.trim_end_matches('/').rsplit_once('/').map_or("", |(above, _)| above).to_owned();
-    let folders = ["/proc", "/sys", "/dev"].into_iter().chain(spec.read_only_root.then_some("/tmp"));
-    let folders = folders.chain([spec.cwd.as_str()]).map(str::to_owned);
     // One that ends with a slash is a folder.
     let output = |output: &String| if output.ends_with('/') { output.clone() } else { above(output) };
+    let folders =
+        spec.read_only_root.then_some("/tmp").into_iter().chain([spec.cwd.as_str()]).map(str::to_owned);
     let folders = folders.chain(spec.outputs.iter().map(output));
-    let mut folders = folders.chain(spec.inputs.iter().map(|input| above(&input.destination)));
-    // An input may lie over a file, and not over a link.
-    let mut inputs = spec.inputs.iter().filter_map(|input| stage.in_the_way(&input.destination));
-    let found = folders.find_map(|path| stage.in_the_way(&path));
-    match found.or_else(|| inputs.find(|(_, kind)| *kind == LINK)) {
+    let folders = folders.chain(spec.inputs.iter().map(|input| above(&input.destination)));
+    let folders = folders.filter(|path| !stage.is_dir(path));
+    let inputs = spec.inputs.iter().map(|input| input.destination.clone());
+    let inputs = inputs.filter(|path| stage.found(path).is_none());
+    let mut needed = MOUNTED.map(str::to_owned).into_iter().chain(folders).chain(inputs);
+    match needed.find_map(|path| stage.in_the_way(&path)) {
         Some((path, kind)) => Failure {
             message: format!("{path} is {kind} in the image, where none may be: {}", failure.message),
             ..failure
@@ -83,7 +84,14 @@ fn explained(failure: Failure, spec: &ContainerSpec, stage: &Stage) -> Failure {
     }
 }
 
+/// What must be folders in the image, or not there. libcontainer puts the links of a `/dev` where its path leads on the
+/// machine.
+const MOUNTED: [&str; 3] = ["/proc", "/sys", "/dev"];
+
 fn make(request: &Request, stage: &Stage) -> Result<Created, Failure> {
+    if MOUNTED.iter().any(|path| stage.in_the_way(path).is_some()) {
+        return Err(Failure { exit_code: START_FAILED, message: "it is the system's place".into() });
+    }
     let spec = &request.spec;
     let range = request.range_first.map(|first| (first, uids::WIDTH));
     let writable = writable(spec, stage, range, request.settings.enforcement.rootless)?;

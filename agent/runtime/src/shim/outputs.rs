@@ -22,7 +22,7 @@ use nix::{
     sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat},
     unistd::symlinkat,
 };
-use pathrs::Root;
+use pathrs::{Root, error::ErrorKind};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -33,6 +33,8 @@ use crate::{
 
 /// Deeper folders are refused: their paths would not fit the kernel's own limit.
 const DEEPEST: usize = 100;
+/// What is told of an output that is not there.
+const NOT_MADE: &str = "was not made";
 /// How folders are opened.
 const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
@@ -40,11 +42,13 @@ const FOLDER: OFlag =
 const LONGEST: usize = 1024;
 /// How many problems are told: as many as a result may tell (sosna-host's `MAX_LEFT_OUT`).
 const PROBLEMS: usize = 100;
-/// What the list of all may take, bytes of JSON: a result's list has at most 16 MiB (sosna-host's `MAX_MANIFEST`), and
-/// says more than names.
-const LIST: u64 = 12 << 20;
+/// What the list of all may take, bytes of JSON: a result's manifest has at most 16 MiB (sosna-host's `MAX_MANIFEST`), and
+/// tells problems beside.
+const LIST: u64 = 15 << 20;
 /// What an entry of it takes beside its path: hash, numbers and their names.
-const LINE: u64 = 192;
+const LINE: u64 = 160;
+/// The longest target of a link, bytes: not every file system has longer ones.
+const TARGET: usize = 1023;
 
 /// What was kept, and what could not be and why.
 #[derive(Debug, Default)]
@@ -98,17 +102,40 @@ pub(super) fn collect(
     }
 }
 
-/// What is to be kept, each once: paths without slashes too many, and none that lies within another. Within a folder it is
-/// kept with that; within a link it is elsewhere, and what is kept must have one place.
-fn distinct(outputs: &[String]) -> Vec<String> {
+/// What is to be kept, each once, by paths without slashes too many; and of that what lies within another. Within a folder it
+/// is kept with that; within a link it is elsewhere, and what is kept must have one place.
+fn distinct(outputs: &[String]) -> (Vec<String>, Vec<String>) {
     let parts = |path: &String| -> Vec<String> {
         path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
     };
     let mut all: Vec<Vec<String>> = outputs.iter().map(parts).filter(|parts| !parts.is_empty()).collect();
     // By parts: what lies within another comes behind it.
     all.sort();
-    all.dedup_by(|inner, outer| inner.starts_with(outer));
-    all.iter().map(|parts| parts.join("/")).collect()
+    all.dedup();
+    let mut outer: Vec<&Vec<String>> = Vec::new();
+    let mut inner = Vec::new();
+    for parts in &all {
+        match outer.last() {
+            Some(last) if parts.starts_with(last) => inner.push(parts.join("/")),
+            _ => outer.push(parts),
+        }
+    }
+    (outer.into_iter().map(|parts| parts.join("/")).collect(), inner)
+}
+
+/// Whether an error says that there is nothing of that name. All others are this machine's: taken for that, they would make
+/// another result of it than other devices have.
+const fn is_absence(error: Errno) -> bool {
+    matches!(error, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG)
+}
+
+/// The same of a path, which may also lead out of the root.
+fn leads_nowhere(error: &pathrs::error::Error) -> bool {
+    match error.kind() {
+        ErrorKind::OsError(number) => number.is_some_and(|number| is_absence(Errno::from_raw(number))),
+        ErrorKind::SafetyViolation => true,
+        _ => false,
+    }
 }
 
 impl Copy {
@@ -116,23 +143,39 @@ impl Copy {
         durable::remove_tree(to)?;
         fs::create_dir(to)?;
         let (root, top) = (Root::open(root).map_err(io::Error::other)?, File::open(to)?);
-        for plain in distinct(outputs) {
+        let (outer, inner) = distinct(outputs);
+        for plain in outer {
             let (parent, name) = plain.rsplit_once('/').unwrap_or(("", &plain));
             // The parent is resolved within the root, whatever links it contains; the name itself is not followed.
             let folder = root
                 .resolve(Path::new("/").join(parent))
                 .and_then(|h| h.reopen(pathrs::flags::OpenFlags::O_DIRECTORY));
-            let Ok(folder) = folder else {
-                self.problem(plain.as_bytes(), "was not made");
-                continue;
+            let folder = match folder {
+                Ok(folder) => folder,
+                Err(error) if leads_nowhere(&error) => {
+                    self.problem(plain.as_bytes(), NOT_MADE);
+                    continue;
+                }
+                Err(error) => return Err(io::Error::other(error)),
             };
-            if fstatat(folder.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW).is_err() {
-                self.problem(plain.as_bytes(), "was not made");
-                continue;
+            match fstatat(folder.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(_) => {}
+                Err(error) if is_absence(error) => {
+                    self.problem(plain.as_bytes(), NOT_MADE);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
             }
             let into = place(top.as_fd(), parent)?;
             let (name, path) = (OsStr::new(name), plain.as_bytes());
             self.entry(&Found { folder: folder.as_fd(), name, into: into.as_fd(), path, depth: 0 })?;
+        }
+        for plain in inner {
+            let told = format!("/{plain}: ");
+            let is_told = self.out.problems.iter().any(|problem| problem.starts_with(&told));
+            if !is_told && !self.out.entries.contains_key(plain.as_bytes()) {
+                self.problem(plain.as_bytes(), NOT_MADE);
+            }
         }
         sync_tree(to)
     }
@@ -182,6 +225,10 @@ impl Copy {
             }
             SFlag::S_IFLNK => {
                 let link = readlinkat(folder, name)?;
+                if link.as_bytes().len() > TARGET {
+                    self.problem(path, "the link's target is too long for a result");
+                    return Ok(());
+                }
                 let length = link.as_bytes().len() as u64;
                 if length > self.bytes_left {
                     self.problem(path, "more bytes than the limit");
@@ -387,7 +434,11 @@ mod tests {
             assert_eq!(fs::read(victim.path().join("b")).unwrap(), b"the host's", "{outputs:?}");
             assert!(!victim.path().join("c").exists(), "{outputs:?}");
             let paths: Vec<_> = entries.iter().map(|e| (e.path.as_str(), e.kind)).collect();
-            assert_eq!((paths, problems), (vec![("a", OutputKind::Symlink)], vec![]), "{outputs:?}");
+            assert_eq!(paths, [("a", OutputKind::Symlink)], "{outputs:?}");
+            assert!(
+                problems.len() == 1 && problems[0].ends_with("was not made"),
+                "{outputs:?}: {problems:?}"
+            );
         }
         // Through a link of the container's, to what is there in the container.
         let (entries, _, to) = run(r, &["/a/b", "/a/c"], 1 << 20, 100);
@@ -409,8 +460,10 @@ mod tests {
 
     #[test]
     fn each_output_has_one_place() {
-        let of = |outputs: &[&str]| distinct(&outputs.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>());
-        assert_eq!(of(&["/b//c/", "/a", "/a-b", "/a/x/y", "/a/x", "/b/c", "/"]), ["a", "a-b", "b/c"]);
+        let strings = |outputs: &[&str]| outputs.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>();
+        let of = |outputs: &[&str]| distinct(&strings(outputs));
+        let (outer, inner) = of(&["/b//c/", "/a", "/a-b", "/a/x/y", "/a/x", "/b/c", "/"]);
+        assert_eq!((outer, inner), (strings(&["a", "a-b", "b/c"]), strings(&["a/x", "a/x/y"])));
     }
 
     #[test]
@@ -431,19 +484,43 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_a_result_is_bounded_and_the_same_everywhere() {
+    fn links_that_not_every_file_system_has_are_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        symlink("x".repeat(TARGET), root.path().join("a")).unwrap();
+        symlink("x".repeat(TARGET + 1), root.path().join("b")).unwrap();
+        let (entries, problems, _to) = run(root.path(), &["/a", "/b"], 1 << 20, 100);
+        assert_eq!(entries.iter().map(|e| e.path.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(problems, ["/b: the link's target is too long for a result"]);
+    }
+
+    #[test]
+    fn only_what_is_not_there_was_not_made() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("out")).unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        symlink("loop", root.path().join("loop")).unwrap();
+        let long = format!("/{}", "n".repeat(300));
+        let (_, problems, _to) =
+            run(root.path(), &["/none/x", "/file/x", "/loop/x", &long, "/out", "/out/x"], 1 << 20, 100);
+        assert!(problems.len() == 5 && problems.iter().all(|p| p.ends_with(NOT_MADE)), "{problems:?}");
+        assert!(is_absence(Errno::ENOENT) && !is_absence(Errno::EIO) && !is_absence(Errno::ENOMEM));
+    }
+
+    #[test]
+    fn the_list_of_a_result_is_bounded_from_its_front() {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("out");
         fs::create_dir(&out).unwrap();
         // Each character takes six bytes in JSON.
-        for n in 0..10_000 {
+        for n in 0..12_000 {
             fs::write(out.join(format!("{n:05}{}", "\u{1}".repeat(245))), "").unwrap();
         }
         let (entries, problems, _to) = run(root.path(), &["/out"], 1 << 20, 20_000);
+        // The manifest's own lines are counted by the agent's tests.
         let written = |e: &OutputEntry| serde_json::to_vec(e).unwrap().len() as u64;
         assert!(entries.iter().all(|e| written(e) <= line(&e.path)), "a line takes more than was counted");
         assert!(entries.iter().map(written).sum::<u64>() <= LIST);
-        assert!(entries.len() > 5_000 && entries.len() < 10_000, "{}", entries.len());
+        assert!(entries.len() > 5_000 && entries.len() < 12_000, "{}", entries.len());
         assert!(problems.len() == 100 && problems[0].contains("more names"), "{problems:?}");
         // From the front, in order.
         assert!(entries[1..].iter().enumerate().all(|(n, e)| e.path.starts_with(&format!("out/{n:05}"))));

@@ -8,8 +8,8 @@ use std::{
     process::Command,
 };
 
-const PROGRAMS: [&str; 22] = [
-    "cat", "chmod", "dd", "env", "grep", "head", "id", "ln", "ls", "mkdir", "mkfifo", "mount", "rm",
+const PROGRAMS: [&str; 23] = [
+    "cat", "chmod", "dd", "env", "grep", "head", "id", "ln", "ls", "mkdir", "mkfifo", "mount", "mv", "rm",
     "setsid", "sh", "sleep", "stat", "touch", "true", "unshare", "yes", "readlink",
 ];
 
