@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sosna_protocol::{codec::Bounded, message::work::Cancel};
+use sosna_protocol::{
+    codec::Bounded,
+    message::{beat::Phase, work::Cancel},
+    result::Cause,
+};
 use sosna_store::AssignmentState;
 
 use crate::{
@@ -46,17 +50,23 @@ async fn lapse(hub: &Arc<Hub>) -> Result<(), HubError> {
                         return Ok(((), Vec::new()));
                     }
                     hub.metrics.assignments_lapsed.add_one();
-                    let (state, why) = match one.state {
-                        AssignmentState::Offered => {
-                            (AssignmentState::Expired, "the device did not answer the offer")
-                        }
-                        _ if one.is_over_time(hub.now_ms()) => (
-                            AssignmentState::Expired,
-                            "the device did not come to a result in the task's time",
+                    let (cause, why) = match one.state {
+                        AssignmentState::Offered => (None, "the device did not answer the offer"),
+                        // Whoever serves the image can take as long as he likes.
+                        _ if one.is_over_time(hub.now_ms()) && one.phase == Some(Phase::Fetching) => (
+                            Some(Cause::NoImage),
+                            "the device did not get all of the image in the task's time",
                         ),
-                        _ => (AssignmentState::Expired, "the device was not heard of, and its lease ran out"),
+                        _ if one.is_over_time(hub.now_ms()) => {
+                            (None, "the device did not come to a result in the task's time")
+                        }
+                        _ => (None, "the device was not heard of, and its lease ran out"),
                     };
-                    let mut effects = verify::give_up(tx, &hub, &one, state, why).await?;
+                    let state = AssignmentState::Expired;
+                    let mut effects = match cause {
+                        Some(cause) => verify::give_up_by(tx, &hub, &one, (state, cause), why).await?,
+                        None => verify::give_up(tx, &hub, &one, state, why).await?,
+                    };
                     if one.state == AssignmentState::Offered {
                         let cancel =
                             Cancel { assignment: one.id, explanation: Bounded("the offer was not answered") };

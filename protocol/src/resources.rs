@@ -133,6 +133,20 @@ pub struct Class {
     pub level: u8,
 }
 
+impl Class {
+    /// Whether there is such a level.
+    #[must_use]
+    pub const fn is_known(self) -> bool {
+        match self.arch {
+            Arch::X86_64 => matches!(self.level, 1..=4),
+            // armv8-a and armv9-a.
+            Arch::Aarch64 => matches!(self.level, 8..=9),
+            Arch::Armv7 => self.level == 7,
+            Arch::Riscv64 => self.level == 0,
+        }
+    }
+}
+
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.arch {
@@ -154,6 +168,7 @@ impl<'a> Decode<'a> for Class {
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let [arch, level] = u16::decode(reader)?.to_be_bytes();
         let arch = Arch::ALL.into_iter().find(|known| *known as u8 == arch).ok_or(DecodeError::Value)?;
-        Ok(Self { arch, level })
+        // A class of one's own would keep all others from being compared with it.
+        Some(Self { arch, level }).filter(|class| class.is_known()).ok_or(DecodeError::Value)
     }
 }

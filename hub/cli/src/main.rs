@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use sosna::{args::Cli, commands};
+use sosna::{args::Cli, commands, show::plain_lines};
 use sosna_host::{memory, report};
 
 fn main() -> ExitCode {
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sosna: {}", report::chain(&error));
+            eprintln!("sosna: {}", plain_lines(&report::chain(&error)));
             error.exit().into()
         }
     }

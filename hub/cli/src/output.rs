@@ -8,7 +8,7 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::{error::Error, show::plain_lines};
 
 /// All progress bars of this process, so that other output does not tear them.
 fn bars() -> &'static MultiProgress {
@@ -60,9 +60,9 @@ pub fn aside(bytes: &[u8]) {
     });
 }
 
-/// Says something beside the data.
+/// Says something beside the data. Much of it is of hubs, devices and buyers: nothing in it steers the terminal.
 pub fn note(text: &str) {
-    aside(format!("{text}\n").as_bytes());
+    aside(format!("{}\n", plain_lines(text)).as_bytes());
 }
 
 /// A bar of bytes; invisible where there is no terminal.

@@ -2,7 +2,7 @@
 //! content is what the manifest says, and the manifest is what the devices agreed on.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions, Permissions},
     io,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink},
@@ -22,7 +22,6 @@ use crate::{
     client::{Hub, Received},
     error::Error,
     output,
-    show::plain,
     upload::PARALLEL,
 };
 
@@ -57,6 +56,12 @@ pub enum ResultsError {
         index: u32,
         /// What of it.
         what: String,
+    },
+    /// Two results for one folder, of which each was checked alone.
+    #[error("the hub names task {index} twice; nothing was written, tell the hub's operator")]
+    Twice {
+        /// Which task.
+        index: u32,
     },
     /// A path that would lead elsewhere.
     #[error("the result of task {index} has the path `{path}`, which {why}; nothing of it was written")]
@@ -102,7 +107,12 @@ struct Plan {
 /// [`Error`].
 pub async fn fetch(hub: &Hub, tasks: &[(&Task, PathBuf)]) -> Result<Vec<Written>, Error> {
     let mut plans = Vec::new();
+    let mut targets = BTreeSet::new();
     for (task, target) in tasks {
+        // Through a link of one, another would be written elsewhere.
+        if !targets.insert(target) {
+            return Err(ResultsError::Twice { index: task.index }.into());
+        }
         let Some(name) = task.manifest else { continue };
         let plan = plan(hub, task, &name.0).await?;
         prepare(target)?;
@@ -245,7 +255,7 @@ async fn write(
         Err(_) => left_out.push("manifest.json: an output has this name".to_owned()),
     }
     for text in &left_out {
-        output::note(&format!("task {index}: left out {}", plain(text)));
+        output::note(&format!("task {index}: left out {text}"));
     }
     let bytes = plan.content.iter().map(|(_, _, length)| *length).sum();
     Ok(Written { index, folder: target.to_owned(), files: plan.content.len(), bytes, left_out })

@@ -51,7 +51,7 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
         let cell = Cell::new(title);
         if live { cell.add_attribute(Attribute::Bold) } else { cell }
     }));
-    table.add_rows(rows);
+    table.add_rows(rows.into_iter().map(|row| row.iter().map(|cell| plain(cell)).collect::<Vec<_>>()));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -70,6 +70,12 @@ pub fn plain(text: &str) -> String {
     let write =
         |letter: char| if steers(letter) { letter.escape_default().to_string() } else { letter.into() };
     text.chars().map(write).collect()
+}
+
+/// The same of several lines, which stay lines.
+#[must_use]
+pub fn plain_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
 }
 
 /// How long ago, in words.
@@ -119,7 +125,7 @@ fn or_dash(text: Option<impl std::fmt::Display>) -> String {
 pub fn facts(pairs: &[(&str, String)]) -> String {
     let shown: Vec<_> = pairs.iter().filter(|(_, value)| !value.is_empty()).collect();
     let width = shown.iter().map(|(key, _)| key.len()).max().unwrap_or_default();
-    shown.iter().map(|(key, value)| format!("{key:width$}  {value}")).collect::<Vec<_>>().join("\n")
+    shown.iter().map(|(key, value)| format!("{key:width$}  {}", plain(value))).collect::<Vec<_>>().join("\n")
 }
 
 /// Jobs, one a line.
@@ -191,7 +197,7 @@ pub fn job(detail: &JobDetail) -> String {
     let mut text = format!("{head}\n\n{}", tasks(&detail.tasks));
     for task in &detail.tasks {
         if let Some(reason) = &task.unplaced_reason {
-            text.push_str(&format!("\n\ntask {} waits: {}", task.index, reason.explanation));
+            text.push_str(&format!("\n\ntask {} waits: {}", task.index, plain(&reason.explanation)));
             for excluded in &reason.excluded {
                 text.push_str(&format!(
                     "\n  {:>5} of {} devices: {}",

@@ -449,6 +449,14 @@ async fn results_that_lie_are_not_written() {
     fails(4, cut_off, "which leads elsewhere").await;
     assert!(!person.path("escaped").exists());
 
+    // Each is good by itself; the second would be written through the first one's link.
+    let links = store.task(0, vec![store.output(OutputKind::Link, "a", 0o777, b".")]);
+    let written = store.task(0, vec![store.output(OutputKind::Folder, "a", 0o755, b""), file("a/escaped")]);
+    hub.inner().jobs = vec![detail(8, spec(2), vec![links, written])];
+    let said = person.says(&["results", &job_id(8).to_string(), "-o", "out8"]).await;
+    assert!(said.code == 1 && said.err.contains("names task 0 twice"), "{}", said.err);
+    assert!(!person.path("out8/0").exists() || fs::read_dir(person.path("out8/0")).unwrap().count() == 0);
+
     let other = Task { result_root: Some(Hash([1; 32]).into()), ..store.task(0, vec![file("ok")]) };
     fails(5, other, "the manifest of task 0 is not what its digest says").await;
 

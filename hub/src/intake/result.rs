@@ -312,7 +312,7 @@ async fn failed_there(
         return Ok(Vec::new());
     }
     let why = format!("{}: {}", failed.cause.word(), failed.explanation.0);
-    verify::could_not(tx, hub, &one, failed.cause, &why).await
+    verify::give_up_by(tx, hub, &one, (AssignmentState::Failed, failed.cause), &why).await
 }
 
 impl Hub {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sosna_api::{
     Code,
-    job::{MAX_TASKS, NewJob},
+    job::{ImageSpec, MAX_TASKS, NewJob},
 };
 use sosna_protocol::{
     Amount, Hash,
@@ -28,6 +28,8 @@ const MIN_TIMEOUT_MS: u64 = 1_000;
 const MAX_TEXTS: usize = 100 * 1024;
 /// The longest path in a container.
 const MAX_PATH: usize = 1024;
+/// The longest name of a job, an image or a region: it is kept with the job, and read with each of its tasks.
+const MAX_NAME: usize = 512;
 /// The least memory a container starts in.
 const MIN_MEMORY: u64 = 4 << 20;
 
@@ -192,6 +194,19 @@ impl Hub {
             return Err(invalid(format!(
                 "arguments, environment, inputs and outputs may have {MAX_TEXTS} bytes together; \
                 put more than that into an input file"
+            )));
+        }
+        let image = match &request.image {
+            ImageSpec::Reference(reference) => Some(reference),
+            ImageSpec::Content(image) => image.name.as_ref(),
+        };
+        if [request.name.as_ref(), request.region.as_ref(), image]
+            .iter()
+            .flatten()
+            .any(|n| n.len() > MAX_NAME)
+        {
+            return Err(invalid(format!(
+                "names of a job, an image and a region have at most {MAX_NAME} bytes"
             )));
         }
         let destinations = request.inputs.iter().map(|input| &input.destination);

@@ -8,6 +8,7 @@ use sosna_protocol::{
         result::{Judgement, Verdict},
         work::Cancel,
     },
+    resources::Arch,
     result::Cause,
 };
 use sosna_store::{
@@ -157,24 +158,23 @@ pub async fn give_up(
     give_on(tx, hub, assignment, state, explanation).await
 }
 
-/// Ends an assignment whose device says that it could not do it, as [`give_up`] does. Where that may be the task's own
-/// fault, the device's past has it when somebody else could do it, and not before: whoever sends tasks that nobody can do
-/// would take every device's good name.
+/// Ends an assignment as [`give_up`] does, where it came to nothing by this cause. Where that may be the task's own fault, the
+/// device's past has it when another one could do it, and not before: whoever sends tasks that nobody can do would take
+/// every device's good name. A device that was bound to a result had all that it needed.
 ///
 /// # Errors
 /// [`HubError`]; then nothing has changed.
-pub async fn could_not(
+pub async fn give_up_by(
     tx: &mut Tx,
     hub: &Hub,
     assignment: &Assignment,
-    cause: Cause,
+    (state, cause): (AssignmentState, Cause),
     explanation: &str,
 ) -> Result<Vec<Effect>, HubError> {
-    let state = AssignmentState::Failed;
-    if !cause.may_be_the_tasks() {
+    if assignment.state != AssignmentState::Accepted || !cause.may_be_the_tasks() {
         return give_up(tx, hub, assignment, state, explanation).await;
     }
-    tx.fail_assignment(&assignment.id, cause, explanation).await?;
+    tx.end_assignment_by(&assignment.id, state, cause, explanation).await?;
     give_on(tx, hub, assignment, state, explanation).await
 }
 
@@ -379,6 +379,35 @@ async fn earn(
     Ok(())
 }
 
+/// Counts what was not counted as long as it might be the task's fault: another device has done the task, one for which it is
+/// the same image.
+async fn blame(tx: &mut Tx, task: &Task, effects: &mut Vec<Effect>) -> Result<(), HubError> {
+    let unblamed = tx.unblamed(&task.id).await?;
+    if unblamed.is_empty() {
+        return Ok(());
+    }
+    let class = tx.image_class(&task.id).await?;
+    let (mut did, mut archs) = (Vec::new(), Vec::new());
+    for one in tx.assignments_of_task(&task.id).await? {
+        if matches!(one.judgement, Some(Judgement::Accepted | Judgement::Surplus)) {
+            archs.extend(arch(tx, &one.device).await?);
+            did.push(one.device);
+        }
+    }
+    for device in unblamed {
+        let Some(own) = arch(tx, &device).await? else { continue };
+        if archs.contains(&own) && !did.contains(&device) {
+            tx.count_failed(&device, &class).await?;
+            effects.extend(news(tx, &device, &class).await?);
+        }
+    }
+    Ok(())
+}
+
+async fn arch(tx: &mut Tx, device: &Address) -> Result<Option<Arch>, HubError> {
+    Ok(tx.device(device).await?.map(|device| device.described.class.arch))
+}
+
 /// Ends a task, whatever of it is still open, and its job if it was the last.
 async fn end_task(
     tx: &mut Tx,
@@ -411,12 +440,7 @@ async fn end_task(
         }
     }
     if end.is_some() {
-        // It could be done: what they could not have is theirs to answer for.
-        let class = tx.image_class(&task.id).await?;
-        for device in tx.without_content(&task.id).await? {
-            tx.count_failed(&device, &class).await?;
-            effects.extend(news(tx, &device, &class).await?);
-        }
+        blame(tx, task, effects).await?;
     }
     check::release(tx, task, now).await?;
     let state = if end.is_some() { TaskState::Accepted } else { TaskState::Failed };

@@ -12,5 +12,5 @@ mod round;
 pub(crate) use check::{afford, begin, budget_left, give_up_check, may_begin, release, room};
 pub use decide::{Ballot, Decision, Standing, decide, decide_checked};
 pub(crate) use judge::{ask_again_at, fail_task};
-pub use judge::{could_not, give_up, judge};
+pub use judge::{give_up, give_up_by, judge};
 pub(crate) use round::{close_if_complete, expire_reveals};

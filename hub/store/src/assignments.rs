@@ -428,29 +428,31 @@ impl Tx {
         self.run(query.bind(state.word()).bind(explanation).bind(&id.0[..])).await.map(drop)
     }
 
-    /// Ends an assignment whose device says that it could not be done, and keeps why.
+    /// Ends an assignment without a verdict on a result, and keeps what it came to nothing by.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn fail_assignment(
+    pub async fn end_assignment_by(
         &mut self,
         id: &AssignmentId,
+        state: AssignmentState,
         cause: Cause,
         explanation: &str,
     ) -> Result<(), StoreError> {
-        self.end_assignment(id, AssignmentState::Failed, explanation).await?;
-        let query = Query::new("UPDATE assignments SET cause = ? WHERE id = ?");
-        self.run(query.bind(cause.word()).bind(&id.0[..])).await.map(drop)
+        let query = Query::new("UPDATE assignments SET state = ?, cause = ?, explanation = ? WHERE id = ?");
+        let query = query.bind(state.word()).bind(cause.word()).bind(explanation).bind(&id.0[..]);
+        self.run(query).await.map(drop)
     }
 
-    /// The devices that could not have what a task names ([`Cause::may_be_the_tasks`]), each as often as it said so.
+    /// The devices whose assignments of a task came to nothing by a cause that may be the task's
+    /// ([`Cause::may_be_the_tasks`]), each as often as it was so.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn without_content(&mut self, task: &TaskId) -> Result<Vec<Address>, StoreError> {
+    pub async fn unblamed(&mut self, task: &TaskId) -> Result<Vec<Address>, StoreError> {
         let query = Query::new(
-            "SELECT device, cause FROM assignments WHERE task = ? AND state = 'failed' AND cause IS NOT NULL
-             ORDER BY created_ms, id",
+            "SELECT device, cause FROM assignments WHERE task = ? AND state IN ('failed', 'expired')
+                AND cause IS NOT NULL ORDER BY created_ms, id",
         );
         let said =
             |row: &Row<'_>| Ok((Address(bytes(row, "device")?), word(row, "cause", Cause::from_word)?));

@@ -288,10 +288,12 @@ impl Device {
     }
 
     pub(crate) async fn beat(&mut self, world: &World, held: &[AssignmentId]) {
-        let progress: Vec<_> = held
-            .iter()
-            .map(|id| Progress { assignment: *id, phase: Phase::Running, permille: 500 })
-            .collect();
+        self.beat_in(world, held, Phase::Running).await;
+    }
+
+    pub(crate) async fn beat_in(&mut self, world: &World, held: &[AssignmentId], phase: Phase) {
+        let progress: Vec<_> =
+            held.iter().map(|id| Progress { assignment: *id, phase, permille: 500 }).collect();
         self.say(world, &Beat { assignments: List::new(&progress), free: Resources::default() }).await;
     }
 

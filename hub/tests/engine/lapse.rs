@@ -2,13 +2,14 @@
 
 use sosna_protocol::{
     Amount,
-    message::{result::Judgement, work::Reason},
+    message::{beat::Phase, result::Judgement, work::Reason},
+    resources::{Arch, Class},
     result::Cause,
 };
 use sosna_store::{AssignmentState, JobState};
 
 use crate::{
-    device::{Told, offers},
+    device::{Device, Told, offers},
     world::World,
 };
 
@@ -229,24 +230,79 @@ async fn a_task_that_nobody_can_do_takes_nobodys_good_name() {
     assert_eq!(world.stored(&device).await.failed, 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_one_could_not_have_and_another_could_is_the_ones_fault() {
+/// One of two devices could not have the image, the other does the task; what comes between is for the test to say.
+async fn one_cannot_the_other_can(between: impl AsyncFnOnce(&World, &mut Device)) -> (World, Device, Device) {
     let world = World::with(|config| config.times.ask_again_ms = 3_600_000).await;
     let mut devices = world.devices(2).await;
     let job = world.submit(1, 1).await;
     let (first, offer) = offers(&world, &mut devices, 1).await[0];
+    devices[first].accept(&world, &offer).await;
     devices[first].fail_by(&world, &offer, Cause::NoImage).await;
     world.until(job, |all| all.iter().any(|one| one.state == AssignmentState::Failed)).await;
     assert_eq!(world.stored(&devices[first]).await.failed, 0, "nobody knows yet whose fault it is");
+    between(&world, &mut devices[first]).await;
     let (second, offer) = offers(&world, &mut devices, 1).await[0];
     assert_ne!(first, second);
     let shown = devices[second].outcome(&world, &offer, "x").await;
     devices[second].reveal(&world, &shown).await;
     assert_eq!(world.ended(job).await, JobState::Succeeded);
-    assert_eq!(world.stored(&devices[first]).await.failed, 1);
-    let class = world.job(job).await.image_class;
-    let score = |place: usize| world.hub.fleet().get(&devices[place].address()).unwrap().score_in(&class);
-    assert!(score(first) < score(second), "the scheduler knows it");
+    let second = devices.remove(second);
+    (world, devices.remove(0), second)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_could_not_have_and_another_could_is_the_ones_fault() {
+    let score = |world: &World, device: &Device| {
+        world.hub.fleet().get(&device.address()).unwrap().score_in("no such class")
+    };
+    let mut before = 0;
+    let (world, first, second) =
+        one_cannot_the_other_can(async |world, device| before = score(world, device)).await;
+    assert_eq!((world.stored(&first).await.failed, world.stored(&second).await.failed), (1, 0));
+    assert!(score(&world, &first) < before, "the scheduler knows it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_kind_of_device_could_have_says_nothing() {
+    // For each architecture there is another image.
+    let (world, first, _) = one_cannot_the_other_can(async |world, device| {
+        device.class = Class { arch: Arch::Aarch64, level: 8 };
+        device.hello(world).await;
+    })
+    .await;
+    assert_eq!(world.stored(&first).await.failed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_bound_to_a_result_had_all_it_needed() {
+    let world = World::new().await;
+    let mut devices = world.devices(2).await;
+    let job = world.submit(1, 2).await;
+    let first = offers(&world, &mut devices, 2).await;
+    let (place, offer) = first[0];
+    devices[place].accept(&world, &offer).await;
+    devices[place].commit(&world, &offer, "x").await;
+    devices[place].fail_by(&world, &offer, Cause::NoImage).await;
+    world.until(job, |all| all.iter().any(|one| one.state == AssignmentState::Failed)).await;
+    assert_eq!(world.stored(&devices[place]).await.failed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_comes_too_slowly_takes_nobodys_good_name() {
+    let world = World::with(|config| config.times.beside_ms = 60_000).await;
+    let mut device = world.device().await;
+    let job = world.submit(1, 1).await;
+    let offer = device.take(&world).await;
+    for _ in 0..3 {
+        world.pass(39_000);
+        device.beat_in(&world, &[offer.id], Phase::Fetching).await;
+        tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    }
+    world.pass(4_000);
+    world.until(job, |all| all[0].state == AssignmentState::Expired).await;
+    let lapsed = &world.assignments(job).await[0];
+    assert!(lapsed.explanation.contains("all of the image"), "{}", lapsed.explanation);
+    assert_eq!(world.stored(&device).await.failed, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,7 +85,9 @@ fn kind() -> impl Strategy<Value = Kind> + Clone {
 }
 
 fn class() -> impl Strategy<Value = Class> + Clone {
-    (select(Arch::ALL.to_vec()), any::<u8>()).prop_map(|(arch, level)| Class { arch, level })
+    (select(Arch::ALL.to_vec()), 0_u8..=9)
+        .prop_map(|(arch, level)| Class { arch, level })
+        .prop_filter("there is such a level", |class| class.is_known())
 }
 
 fn resources() -> impl Strategy<Value = Resources> + Clone {
