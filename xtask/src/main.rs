@@ -55,7 +55,8 @@ enum Task {
     /// Compiles what devices get, each program one static file, and packs it.
     #[command(
         after_help = "Examples:\n  cargo xtask dist\n  cargo xtask dist --target aarch64\n  cargo xtask dist --check\n\n\
-        Everything is put into target/dist; the compiler's words are in target/xtask/dist*.log."
+        Everything is put into target/dist; the compiler's words are in target/xtask/dist*.log, \
+        those of --check in target/xtask/check-*.log."
     )]
     Dist {
         /// For this kind of processor only; may be given several times.

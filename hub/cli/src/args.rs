@@ -122,8 +122,9 @@ The exit code is that of the first task that failed.")]
   sosna results 0190d4c2 --task 3 -o tile
 
 Each folder gets the outputs under their paths in the container, and manifest.json, stdout.log
-and stderr.log. Links that would lead out of the folder are named and left out. Hubs keep results for a
-time after a job's end (30 days unless the operator chose another).")]
+and stderr.log. What a task did not make, what could not be kept, and links that would lead out
+of the folder are named and left out. Hubs keep results for a time after a job's end (30 days
+unless the operator chose another).")]
     Results(ResultsArgs),
     /// Stop a job
     #[command(after_help = "Examples:

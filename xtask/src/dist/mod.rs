@@ -148,10 +148,10 @@ pub fn compiles(
     mut watch: impl FnMut(&str),
 ) -> Result<(), DistError> {
     let mut log = Log::begin(&tree.logs().join(format!("check-{architecture}.log")))?;
-    let mut command = match Architecture::here() == Some(architecture) {
-        true => exec::cargo(),
-        false => return cross::check(tree, architecture, &mut log, &mut watch),
-    };
+    if Architecture::here() != Some(architecture) {
+        return cross::check(tree, architecture, &mut log, &mut watch);
+    }
+    let mut command = exec::cargo();
     command.current_dir(tree.root()).arg("check");
     select(&mut command);
     finish(&mut command, &mut log, &mut watch)

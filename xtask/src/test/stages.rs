@@ -149,7 +149,7 @@ fn programs(run: &mut Run<'_>) -> Result {
             (Architecture::Aarch64, Some(kind)) => kind != rotation::PC && kind != rotation::ARMV7,
         };
         // Where no ARM machine has the turn, the compiler reads what one gets: numbers of 32 bits and another C library
-        // break first there, and two turns may be weeks apart.
+        // break first there, and an ARM machine's turn may be many commits away.
         let is_read = architecture == Architecture::Armv7 && turn == Some(rotation::PC);
         if !is_needed && !is_read {
             let kind = turn.unwrap_or_default();
