@@ -150,12 +150,7 @@ pub async fn give_up(
     state: AssignmentState,
     explanation: &str,
 ) -> Result<Vec<Effect>, HubError> {
-    tx.end_assignment(&assignment.id, state, explanation).await?;
-    if matches!(state, AssignmentState::Failed | AssignmentState::Expired) {
-        let class = tx.image_class(&assignment.task).await?;
-        tx.count_failed(&assignment.device, &class).await?;
-    }
-    give_on(tx, hub, assignment, state, explanation).await
+    end_unpaid(tx, hub, assignment, (state, None), explanation).await
 }
 
 /// Ends an assignment as [`give_up`] does, where it came to nothing by this cause. Where that may be the task's own fault, the
@@ -171,22 +166,29 @@ pub async fn give_up_by(
     (state, cause): (AssignmentState, Cause),
     explanation: &str,
 ) -> Result<Vec<Effect>, HubError> {
-    if assignment.state != AssignmentState::Accepted || !cause.may_be_the_tasks() {
-        return give_up(tx, hub, assignment, state, explanation).await;
-    }
-    tx.end_assignment_by(&assignment.id, state, cause, explanation).await?;
-    give_on(tx, hub, assignment, state, explanation).await
+    let is_in_doubt = assignment.state == AssignmentState::Accepted && cause.may_be_the_tasks();
+    end_unpaid(tx, hub, assignment, (state, is_in_doubt.then_some(cause)), explanation).await
 }
 
-/// Gives the task of an assignment that has ended like this to somebody else, or fails it after too many attempts.
-async fn give_on(
+/// Ends an assignment, by a cause that is kept and counts later, or without one; and gives its task to somebody else, or
+/// fails it after too many attempts.
+async fn end_unpaid(
     tx: &mut Tx,
     hub: &Hub,
     assignment: &Assignment,
-    state: AssignmentState,
+    (state, doubt): (AssignmentState, Option<Cause>),
     explanation: &str,
 ) -> Result<Vec<Effect>, HubError> {
     let class = tx.image_class(&assignment.task).await?;
+    match doubt {
+        Some(cause) => tx.end_assignment_by(&assignment.id, state, cause, explanation).await?,
+        None => {
+            tx.end_assignment(&assignment.id, state, explanation).await?;
+            if matches!(state, AssignmentState::Failed | AssignmentState::Expired) {
+                tx.count_failed(&assignment.device, &class).await?;
+            }
+        }
+    }
     // One that accepted and was not heard of any more may still bring its result: it is not asked again as long
     // as it has not said that the work is lost. Nor is one that was bound to a result.
     let unanswered = state == AssignmentState::Expired && assignment.accepted_ms.is_none();

@@ -92,13 +92,13 @@ fn creation_that_hangs(env: &Env) {
     let runtime = Runtime::open(config).unwrap();
     let spec = env.script("true");
     // The process that is to become the container is stopped as soon as it is there, and comes to nothing for ever.
-    let until = Instant::now() + Duration::from_secs(10);
+    let (id, until) = (spec.id.clone(), Instant::now() + Duration::from_secs(10));
     let stopper = std::thread::spawn(move || {
+        let is_becoming = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("youki:["))
+        };
         while Instant::now() < until {
-            let all = fs::read_dir("/proc").unwrap().flatten();
-            let pids = all.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-            let name = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if let Some(pid) = pids.into_iter().find(|pid| name(pid).starts_with("youki:[")) {
+            if let Some(pid) = processes(id.as_str()).into_iter().find(is_becoming) {
                 return kill(Pid::from_raw(pid), Signal::SIGSTOP).is_ok();
             }
         }
